@@ -1,0 +1,366 @@
+// Package view is the JSON that rekey shows of an incident (contracts section 4).
+// The shapes are fixed: keys may be added, nothing else.
+package view
+
+import "strconv"
+
+// Incident is `incident show --json`.
+type Incident struct {
+	Schema       string            `json:"schema"`
+	ID           string            `json:"id"`
+	WorkflowID   string            `json:"workflow_id"`
+	RunID        string            `json:"run_id"`
+	ReopenedFrom string            `json:"reopened_from,omitempty"`
+	Phase        string            `json:"phase"`
+	State        string            `json:"state"`
+	Severity     string            `json:"severity"`
+	Playbook     Playbook          `json:"playbook"`
+	Times        Times             `json:"times"`
+	Reports      []Report          `json:"reports"`
+	Scope        Scope             `json:"scope"`
+	Plan         *Plan             `json:"plan,omitempty"`
+	Approvals    []Approval        `json:"approvals"`
+	Items        []Item            `json:"items"`
+	Truncated    bool              `json:"items_truncated"`
+	Totals       Totals            `json:"totals"`
+	Holds        []Hold            `json:"holds"`
+	Obligations  []Obligation      `json:"obligations"`
+	NeedsHuman   []Human           `json:"needs_human"`
+	Notices      Notices           `json:"notices"`
+	Bundle       *Bundle           `json:"bundle,omitempty"`
+	Links        map[string]string `json:"links,omitempty"`
+	Refusals     []Refusal         `json:"refusals,omitempty"`
+	Contain      *Contain          `json:"contain_on_report,omitempty"`
+	Notes        []Note            `json:"notes,omitempty"`
+}
+
+// SchemaIncident is the schema name of [Incident].
+const SchemaIncident = "rekey.incident/v1"
+
+// Playbook names the pinned playbook.
+type Playbook struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Digest  string `json:"digest"`
+}
+
+// Times of an incident, RFC 3339.
+type Times struct {
+	Reported   string `json:"reported,omitempty"`
+	Aware      string `json:"aware,omitempty"`
+	Contained  string `json:"contained,omitempty"`
+	Closed     string `json:"closed,omitempty"`
+	Sealed     string `json:"sealed,omitempty"`
+	WatchUntil string `json:"watch_until,omitempty"`
+}
+
+// Report is what a trigger said.
+type Report struct {
+	ID         string   `json:"id"`
+	Source     string   `json:"source"`
+	Actor      string   `json:"actor"`
+	Received   string   `json:"received"`
+	Claimed    string   `json:"claimed,omitempty"`
+	Confidence string   `json:"confidence"`
+	Evidence   []string `json:"evidence,omitempty"`
+	Reason     string   `json:"reason,omitempty"`
+}
+
+// Scope is the current version.
+type Scope struct {
+	Version   int      `json:"version"`
+	Items     int      `json:"items"`
+	Observed  int      `json:"observed"`
+	Reachable int      `json:"reachable"`
+	Basis     []string `json:"basis"`
+	Unseen    []Unseen `json:"unseen"`
+	Dark      []Dark   `json:"dark"`
+}
+
+// Unseen is what the scope could not read.
+type Unseen struct {
+	Source     string `json:"source"`
+	Why        string `json:"why"`
+	Permission string `json:"permission,omitempty"`
+}
+
+// Dark is a span without logs.
+type Dark struct {
+	From   string `json:"from"`
+	To     string `json:"to"`
+	Source string `json:"source"`
+}
+
+// Plan is the current plan in short.
+type Plan struct {
+	Hash    string  `json:"hash"`
+	Version int     `json:"version"`
+	Waves   []Wave  `json:"waves"`
+	Calls   int     `json:"calls"`
+	ETAMs   int64   `json:"eta_ms"`
+	Breaks  []Break `json:"breaks"`
+}
+
+// Wave is one wave in short.
+type Wave struct {
+	N        int    `json:"n"`
+	Hash     string `json:"hash"`
+	Strategy string `json:"strategy"`
+	Items    int    `json:"items"`
+	State    string `json:"state,omitempty"`
+}
+
+// Break is a dependent that the plan will interrupt.
+type Break struct {
+	Dependent string `json:"dependent"`
+	OutageMs  int64  `json:"outage_ms"`
+	BudgetMs  int64  `json:"budget_ms,omitempty"`
+	Owner     string `json:"owner,omitempty"`
+}
+
+// Approval is a question to people.
+type Approval struct {
+	ID       string   `json:"id"`
+	For      string   `json:"for"`
+	Strategy string   `json:"strategy,omitempty"`
+	WaveHash string   `json:"wave_hash"`
+	Wave     int      `json:"wave,omitempty"`
+	State    string   `json:"state"`
+	Needed   int      `json:"needed"`
+	Roles    []string `json:"roles"`
+	Votes    []Vote   `json:"votes"`
+	Expires  string   `json:"expires,omitempty"`
+	Items    []string `json:"items,omitempty"`
+	What     string   `json:"what,omitempty"`
+	Level    int      `json:"level,omitempty"`
+}
+
+// Vote is one person's answer.
+type Vote struct {
+	Actor string `json:"actor"`
+	Role  string `json:"role"`
+	Vote  string `json:"vote"`
+	At    string `json:"at"`
+	Auth  string `json:"auth"`
+	Note  string `json:"note,omitempty"`
+}
+
+// Item is one thing to make harmless.
+type Item struct {
+	FP       string    `json:"fp"`
+	Short    string    `json:"short"`
+	Provider string    `json:"provider"`
+	Account  string    `json:"account"`
+	Kind     string    `json:"kind"`
+	KeyID    string    `json:"key_id,omitempty"`
+	Owner    string    `json:"owner,omitempty"`
+	Strategy string    `json:"strategy"`
+	Rule     string    `json:"rule"`
+	Wave     int       `json:"wave"`
+	Step     string    `json:"step"`
+	Death    Death     `json:"death"`
+	Adoption Adoption  `json:"adoption"`
+	EndState string    `json:"end_state"`
+	Open     Open      `json:"open"`
+	Outcomes []Outcome `json:"outcomes"`
+	Why      string    `json:"why,omitempty"`
+	Approver string    `json:"approver,omitempty"`
+	Until    string    `json:"until,omitempty"`
+}
+
+// Death is how far the old key is proven dead.
+type Death struct {
+	State        string   `json:"state"`
+	Refusals     int      `json:"refusals"`
+	Needed       int      `json:"needed"`
+	FirstRefused string   `json:"first_refused,omitempty"`
+	LastAlive    string   `json:"last_alive,omitempty"`
+	Rung         string   `json:"rung,omitempty"`
+	Vantages     []string `json:"vantages,omitempty"`
+	Grade        string   `json:"grade,omitempty"`
+}
+
+// Adoption is how far the replacement is proven adopted.
+type Adoption struct {
+	State      string `json:"state"`
+	NewKeyID   string `json:"new_key_id,omitempty"`
+	Receipts   int    `json:"receipts"`
+	Dependents int    `json:"dependents"`
+	CutOver    int    `json:"cut_over"`
+}
+
+// Open says what an item waits for, on whom, until when.
+type Open struct {
+	Why   string `json:"why"`
+	Owner string `json:"owner"`
+	Due   string `json:"due"`
+}
+
+// Outcome is one call.
+type Outcome struct {
+	Verb      string `json:"verb"`
+	Outcome   string `json:"outcome"`
+	Attempt   int    `json:"attempt"`
+	At        string `json:"at"`
+	RequestID string `json:"request_id,omitempty"`
+	Detail    string `json:"detail,omitempty"`
+}
+
+// Totals count items.
+type Totals struct {
+	Items      int            `json:"items"`
+	Open       int            `json:"open"`
+	ByEndState map[string]int `json:"by_end_state"`
+	ByOutcome  map[string]int `json:"by_outcome"`
+}
+
+// Hold names items that must not move.
+type Hold struct {
+	ID    string   `json:"id"`
+	Items []string `json:"items"`
+	By    string   `json:"by"`
+	Why   string   `json:"why"`
+	Until string   `json:"until"`
+	State string   `json:"state"`
+}
+
+// Obligation is a duty to tell someone.
+type Obligation struct {
+	ID   string `json:"id"`
+	What string `json:"what"`
+	Due  string `json:"due"`
+}
+
+// Human is a step that a person must do.
+type Human struct {
+	ID    string `json:"id"`
+	FP    string `json:"fp,omitempty"`
+	What  string `json:"what"`
+	Steps string `json:"steps,omitempty"`
+	Owner string `json:"owner"`
+	Due   string `json:"due"`
+	State string `json:"state"`
+	Text  string `json:"text,omitempty"`
+	By    string `json:"by,omitempty"`
+}
+
+// Notices count messages.
+type Notices struct {
+	Queued       int `json:"queued"`
+	Sent         int `json:"sent"`
+	Delivered    int `json:"delivered"`
+	Bounced      int `json:"bounced"`
+	Acknowledged int `json:"acknowledged"`
+}
+
+// Bundle is the last sealed bundle.
+type Bundle struct {
+	Path   string `json:"path"`
+	Digest string `json:"digest"`
+	Final  bool   `json:"final"`
+}
+
+// Refusal is a decision that was not accepted.
+type Refusal struct {
+	At     string `json:"at"`
+	Actor  string `json:"actor"`
+	Action string `json:"action"`
+	Code   string `json:"code"`
+	Why    string `json:"why"`
+}
+
+// Contain says what became of contain on report, and why.
+type Contain struct {
+	Allowed    bool        `json:"allowed"`
+	Conditions []Condition `json:"conditions"`
+	Outcome    string      `json:"outcome,omitempty"`
+}
+
+// Condition is one of the conditions of contain on report.
+type Condition struct {
+	ID   string `json:"id"`
+	Held bool   `json:"held"`
+	Why  string `json:"why"`
+}
+
+// Note is what a person added.
+type Note struct {
+	At    string `json:"at"`
+	Actor string `json:"actor"`
+	Text  string `json:"text"`
+}
+
+// List is `incident list --json`.
+type List struct {
+	Schema    string    `json:"schema"`
+	Incidents []Summary `json:"incidents"`
+	Next      string    `json:"next"`
+}
+
+// Summary is one line of a list.
+type Summary struct {
+	ID       string `json:"id"`
+	Phase    string `json:"phase"`
+	State    string `json:"state"`
+	Severity string `json:"severity"`
+	Open     int    `json:"open"`
+	Started  string `json:"started"`
+	Provider string `json:"provider,omitempty"`
+}
+
+// Items is `incident items --json`.
+type Items struct {
+	Schema string `json:"schema"`
+	Items  []Item `json:"items"`
+	Next   string `json:"next"`
+}
+
+// ShownItems is how many items [Incident] holds.
+const ShownItems = 200
+
+// Page cuts items after cursor (an index) and gives the next cursor.
+func Page(items []Item, cursor string, size int) ([]Item, string) {
+	from, err := strconv.Atoi(cursor)
+	if err != nil || from < 0 {
+		from = 0
+	}
+	if from >= len(items) {
+		return []Item{}, ""
+	}
+	to := min(from+size, len(items))
+	next := ""
+	if to < len(items) {
+		next = strconv.Itoa(to)
+	}
+	return items[from:to], next
+}
+
+// Error is what the HTTP API answers when it refuses (contracts section 5).
+type Error struct {
+	Error ErrorBody `json:"error"`
+}
+
+// ErrorBody tells what is wrong and what to do.
+type ErrorBody struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Do      string `json:"do"`
+}
+
+// Codes of refused updates (contracts section 5).
+const (
+	CodeSelfApproval   = "self-approval"
+	CodeStalePlan      = "stale-plan"
+	CodeWrongRole      = "wrong-role"
+	CodeAlreadyVoted   = "already-voted"
+	CodeExpired        = "expired"
+	CodeNoOpenApproval = "no-open-approval"
+	CodeNotFound       = "not-found"
+	CodeClosed         = "closed"
+	CodeHeld           = "held"
+	// CodeForged and CodeReplayed are added by rekey: they say which check of a
+	// statement failed.
+	CodeForged   = "forged"
+	CodeReplayed = "replayed"
+	CodeInvalid  = "invalid"
+)
