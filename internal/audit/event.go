@@ -3,105 +3,66 @@
 // bundle that holds all of it.
 package audit
 
-// SchemaVersion is the version of [Event]. It changes when a meaning changes.
-const SchemaVersion = 1
+import "rekey/internal/event"
 
-// An Event is one line of events.jsonl. It holds no secret and no personal data
-// other than the names of actors.
-type Event struct {
-	V        int    `json:"v"`
-	Seq      int64  `json:"seq"`
-	Incident string `json:"incident"`
-	// Type is one of the Event… constants.
-	Type string `json:"type"`
-	// Time is the engine's, Source the origin's own where it says one (RFC 3339).
-	Time       string `json:"time"`
-	SourceTime string `json:"source_time,omitempty"`
-	Phase      string `json:"phase,omitempty"`
-	// Actor is who: "local:root", "policy:<rule id>", "worker", "provider:<code>".
-	Actor string `json:"actor"`
-	// Auth is how the actor was authenticated.
-	Auth     string `json:"auth,omitempty"`
-	PlanHash string `json:"plan_hash,omitempty"`
-	WaveHash string `json:"wave_hash,omitempty"`
-	// FP is the item's fingerprint.
-	FP   string `json:"fp,omitempty"`
-	Verb string `json:"verb,omitempty"`
-	// Token is the idempotency token of the effect.
-	Token     string `json:"token,omitempty"`
-	Attempt   int    `json:"attempt,omitempty"`
-	RequestID string `json:"request_id,omitempty"`
-	Result    string `json:"result,omitempty"`
-	// Evidence are hashes of pages and files.
-	Evidence []string `json:"evidence,omitempty"`
-	// Rule is the id of the rule that decided; Facts are what it read.
-	Rule     string            `json:"rule,omitempty"`
-	Facts    map[string]string `json:"facts,omitempty"`
-	Approval string            `json:"approval,omitempty"`
-	// Attrs are further facts of this type of event.
-	Attrs map[string]string `json:"attrs,omitempty"`
-	// Redaction is the class that audiences are filtered by: public, customer,
-	// internal.
-	Redaction string `json:"redaction"`
-	// Origin says where in which history this event comes from.
-	Origin Origin `json:"origin"`
-}
+// The event's shape lives in rekey/internal/event, so that workflows can record
+// events without importing what seals them.
+type (
+	// Event is one line of events.jsonl.
+	Event = event.Event
+	// Origin points into a history.
+	Origin = event.Origin
+)
 
-// Origin points into a Temporal history, or to what stands outside of it.
-type Origin struct {
-	Workflow string `json:"workflow,omitempty"`
-	Run      string `json:"run,omitempty"`
-	EventID  int64  `json:"event_id,omitempty"`
-	// Outside is set for events that no history holds ("ledger", "journal").
-	Outside string `json:"outside,omitempty"`
-}
+// SchemaVersion is the version of [Event].
+const SchemaVersion = event.SchemaVersion
 
 // Event types.
 const (
-	EventOpened          = "incident.opened"
-	EventReopened        = "incident.reopened"
-	EventTrigger         = "trigger.received"
-	EventPhase           = "phase.entered"
-	EventPreserved       = "evidence.preserved"
-	EventScope           = "scope.version"
-	EventDecision        = "decision.made"
-	EventPlan            = "plan.version"
-	EventApprovalAsked   = "approval.requested"
-	EventApprovalGiven   = "approval.granted"
-	EventApprovalDenied  = "approval.denied"
-	EventApprovalExpired = "approval.expired"
-	EventApprovalVoided  = "approval.voided"
-	EventRefused         = "statement.refused"
-	EventBreakGlass      = "approval.broken-glass"
-	EventHoldSet         = "hold.set"
-	EventHoldReleased    = "hold.released"
-	EventHoldExpired     = "hold.expired"
-	EventCallAttempted   = "call.attempted"
-	EventCallConfirmed   = "call.confirmed"
-	EventCallFailed      = "call.failed"
-	EventReconciled      = "issue.reconciled"
-	EventProbe           = "probe.result"
-	EventLadder          = "ladder.climbed"
-	EventContain         = "contain.decided"
-	EventItem            = "item.end-state"
-	EventHuman           = "human.asked"
-	EventHumanDone       = "human.resolved"
-	EventNotice          = "notice.rendered"
-	EventGate            = "gate.opened"
-	EventReissued        = "reissue.created"
-	EventDelivered       = "reissue.delivered"
-	EventAdopted         = "reissue.adopted"
-	EventSecretGone      = "secret.destroyed"
-	EventTripwire        = "tripwire.hit"
-	EventNote            = "note.added"
-	EventClosed          = "incident.closed"
-	EventSealed          = "bundle.sealed"
-	EventGap             = "record.gap"
+	EventOpened          = event.EventOpened
+	EventReopened        = event.EventReopened
+	EventTrigger         = event.EventTrigger
+	EventPhase           = event.EventPhase
+	EventPreserved       = event.EventPreserved
+	EventScope           = event.EventScope
+	EventDecision        = event.EventDecision
+	EventPlan            = event.EventPlan
+	EventApprovalAsked   = event.EventApprovalAsked
+	EventApprovalGiven   = event.EventApprovalGiven
+	EventApprovalDenied  = event.EventApprovalDenied
+	EventApprovalExpired = event.EventApprovalExpired
+	EventApprovalVoided  = event.EventApprovalVoided
+	EventRefused         = event.EventRefused
+	EventBreakGlass      = event.EventBreakGlass
+	EventHoldSet         = event.EventHoldSet
+	EventHoldReleased    = event.EventHoldReleased
+	EventHoldExpired     = event.EventHoldExpired
+	EventCallAttempted   = event.EventCallAttempted
+	EventCallConfirmed   = event.EventCallConfirmed
+	EventCallFailed      = event.EventCallFailed
+	EventReconciled      = event.EventReconciled
+	EventProbe           = event.EventProbe
+	EventLadder          = event.EventLadder
+	EventContain         = event.EventContain
+	EventItem            = event.EventItem
+	EventHuman           = event.EventHuman
+	EventHumanDone       = event.EventHumanDone
+	EventNotice          = event.EventNotice
+	EventGate            = event.EventGate
+	EventReissued        = event.EventReissued
+	EventDelivered       = event.EventDelivered
+	EventAdopted         = event.EventAdopted
+	EventSecretGone      = event.EventSecretGone
+	EventTripwire        = event.EventTripwire
+	EventNote            = event.EventNote
+	EventClosed          = event.EventClosed
+	EventSealed          = event.EventSealed
+	EventGap             = event.EventGap
 )
 
 // Redaction classes.
 const (
-	Public   = "public"
-	Customer = "customer"
-	Internal = "internal"
+	Public   = event.Public
+	Customer = event.Customer
+	Internal = event.Internal
 )

@@ -1,0 +1,354 @@
+package workflows
+
+import (
+	"time"
+
+	"rekey/activities"
+	"rekey/internal/plan"
+	"rekey/internal/statement"
+	"rekey/internal/view"
+	"rekey/playbooks"
+)
+
+// TaskQueue is where workflows and read activities run.
+const TaskQueue = "rekey"
+
+// Names of workflow types. They are written into histories.
+const (
+	TypeIncident = "Incident"
+	TypeWave     = "Wave"
+	TypeWatch    = "Watch"
+	TypeRegister = "Register"
+)
+
+// Names of signals.
+const (
+	// SignalReport brings a [Report] to an incident.
+	SignalReport = "report"
+	// SignalClock moves the world's clock of a drill ([ClockTick]).
+	SignalClock = "clock"
+	// SignalWave is what a wave tells its incident ([WaveEvent]).
+	SignalWave = "wave-event"
+	// SignalCommand is what an incident tells its wave ([WaveCommand]).
+	SignalCommand = "wave-command"
+	// SignalStop ends a watch before its time.
+	SignalStop = "stop"
+)
+
+// UpdateClaim is the register's update ([Claim] -> [ClaimResult]). The updates of
+// an incident carry the names of the statement's actions.
+const UpdateClaim = "claim"
+
+// Names of queries.
+const (
+	QueryShow  = "show"  // view.Incident
+	QueryItems = "items" // []view.Item
+	QueryPlan  = "plan"  // plan.Plan
+	QueryClock = "clock" // ClockState
+)
+
+// Names of the engine's own activities.
+const (
+	ActivityAdmit    = "engine.Admit"    // AdmitInput -> AdmitResult
+	ActivityPreserve = "engine.Preserve" // PreserveInput -> PreserveResult
+	ActivityExpand   = "engine.Expand"   // ExpandInput -> ExpandResult
+	ActivityPlan     = "engine.Plan"     // PlanInput -> plan.Plan
+	ActivityClaim    = "engine.Claim"    // ClaimInput -> ClaimResult
+	ActivitySeal     = "engine.Seal"     // SealInput -> SealResult
+	ActivityForget   = "engine.Forget"   // ForgetInput -> ForgetResult
+)
+
+// IncidentID and friends build workflow ids. No key, person or customer is in
+// them: ids are never encrypted.
+func IncidentID(incident string) string { return "incident/" + incident }
+
+// RegisterID is the register of a fingerprint ("fp1_3f…" -> "register/3f").
+func RegisterID(fp string) string {
+	const prefix = 4
+	if len(fp) < prefix+2 {
+		return "register/00"
+	}
+	return "register/" + fp[prefix:prefix+2]
+}
+
+// Settings are pinned when an incident starts: nothing that is edited later
+// changes a running incident.
+type Settings struct {
+	Playbook playbooks.Playbook `json:"playbook"`
+	Digest   string             `json:"digest"`
+	People   []statement.Person `json:"people"`
+	// ServerKeys are base64 Ed25519 keys of the rekey servers that may sign
+	// statements of triggers.
+	ServerKeys []string `json:"server_keys"`
+	// Quorum and OutsideChat are the ceiling of rekey.yaml for irreversible verbs.
+	Quorum      int `json:"quorum"`
+	OutsideChat int `json:"outside_chat"`
+	// Solo: exactly one person is configured and quorum is 1, so the reporter's
+	// own vote counts and is recorded as self-approved.
+	Solo bool `json:"solo,omitempty"`
+	// Kinds are the descriptors' facts that workflows need, by provider/kind.
+	Kinds map[string]KindFacts `json:"kinds"`
+	// Holds are the standing holds of rekey.yaml.
+	Holds []StandingHold `json:"holds,omitempty"`
+	// Virtual: waits go by the clock of a drill.
+	Virtual bool `json:"virtual,omitempty"`
+	// Off are rules that a drill's negative control switched off. Only the lab's
+	// namespace accepts it.
+	Off []string `json:"off,omitempty"`
+	// UI is the Temporal UI's base URL, for links.
+	UI        string `json:"ui,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
+}
+
+// Rules that a negative control may switch off.
+const (
+	// OffProbeOld: trust the answer of the kill call.
+	OffProbeOld = "probe-old"
+	// OffReconcile: call Issue again without settling the lost one.
+	OffReconcile = "issue-reconcile"
+)
+
+// KindFacts is what a workflow must know of a kind of credential.
+type KindFacts struct {
+	Verbs           map[activities.Verb]activities.VerbInfo `json:"verbs"`
+	PropagationMs   int64                                   `json:"propagation_ms"`
+	SessionsOutlive bool                                    `json:"sessions_outlive"`
+	ProbeAction     bool                                    `json:"probe_action"`
+	// Vantages by account.
+	Vantages map[string][]string `json:"vantages,omitempty"`
+	// RungVerbs by rung.
+	RungVerbs map[string]activities.Verb `json:"rung_verbs,omitempty"`
+}
+
+// StandingHold is a hold of the configuration.
+type StandingHold struct {
+	KeyID string    `json:"key_id"`
+	By    string    `json:"by"`
+	Why   string    `json:"why"`
+	Until time.Time `json:"until,omitzero"`
+}
+
+// IncidentInput starts an incident, or its next run.
+type IncidentInput struct {
+	ID       string   `json:"id"`
+	Settings Settings `json:"settings"`
+	// Reopened is set when an earlier run of this incident was closed.
+	Reopened *Reopened `json:"reopened,omitempty"`
+	// State is carried by continue-as-new.
+	State *IncidentState `json:"state,omitempty"`
+}
+
+// Reopened points to the run that this one reopens.
+type Reopened struct {
+	Run    string `json:"run"`
+	Digest string `json:"digest"`
+}
+
+// Report is what a trigger says. It holds no secret: Secret is a handle in the
+// sealed store.
+type Report struct {
+	ID         string         `json:"id"`
+	Source     string         `json:"source"`
+	SourceKind string         `json:"source_kind"`
+	Actor      string         `json:"actor"`
+	Received   time.Time      `json:"received"`
+	Claimed    time.Time      `json:"claimed,omitzero"`
+	Confidence string         `json:"confidence"`
+	Subject    string         `json:"subject,omitempty"`
+	Exposure   string         `json:"exposure,omitempty"`
+	Key        activities.Key `json:"key"`
+	// Alias is the fingerprint over the secret, where both are known.
+	Alias      string     `json:"alias,omitempty"`
+	Secret     string     `json:"secret,omitempty"`
+	Possession bool       `json:"possession,omitempty"`
+	Severity   string     `json:"severity,omitempty"`
+	Reason     string     `json:"reason,omitempty"`
+	Evidence   []Evidence `json:"evidence,omitempty"`
+	// Ceiling is what the source may cause at most: "propose" or "contain".
+	Ceiling   string           `json:"ceiling"`
+	Statement statement.Signed `json:"statement"`
+}
+
+// Evidence is a file given with a report, kept in the blob store under its hash.
+type Evidence struct {
+	Name string `json:"name"`
+	Hash string `json:"hash"`
+	Size int64  `json:"size"`
+}
+
+// Decision is the answer to an accepted update.
+type Decision struct {
+	// Approval is the question it counted for, State what became of it.
+	Approval string `json:"approval,omitempty"`
+	State    string `json:"state,omitempty"`
+	Votes    int    `json:"votes,omitempty"`
+	Needed   int    `json:"needed,omitempty"`
+	Note     string `json:"note,omitempty"`
+	ID       string `json:"id,omitempty"`
+}
+
+// RefusalType is the type of the application error that a refused update carries;
+// its details are a view.ErrorBody.
+const RefusalType = "refused"
+
+// Claim asks a register for fingerprints on behalf of an incident.
+type Claim struct {
+	FPs      []string `json:"fps"`
+	Incident string   `json:"incident"`
+}
+
+// ClaimResult says whose each fingerprint is.
+type ClaimResult struct {
+	Owners map[string]string `json:"owners"`
+}
+
+// ClockTick moves a drill's clock.
+type ClockTick struct {
+	Now time.Time `json:"now"`
+	Seq int64     `json:"seq"`
+}
+
+// ClockState is what a drill's driver asks of every workflow.
+type ClockState struct {
+	Now time.Time `json:"now"`
+	// Wake is when the workflow wants to be woken next; zero: never.
+	Wake time.Time `json:"wake,omitzero"`
+	// Busy: activities, messages to others or handlers are under way.
+	Busy bool `json:"busy"`
+	// Seq is the last tick that was seen.
+	Seq int64 `json:"seq"`
+	// Waiting says for what, for people.
+	Waiting string `json:"waiting,omitempty"`
+}
+
+// AdmitInput asks whether the reported key may be disabled at once, and how
+// severe the report is, before scope is known.
+type AdmitInput struct {
+	Incident string             `json:"incident"`
+	Report   Report             `json:"report"`
+	Playbook playbooks.Playbook `json:"playbook"`
+	Now      time.Time          `json:"now"`
+}
+
+// AdmitResult is the answer with every condition.
+type AdmitResult struct {
+	Severity string       `json:"severity"`
+	Contain  view.Contain `json:"contain"`
+	// Principal, where the estate knows it.
+	Principal string `json:"principal,omitempty"`
+}
+
+// PreserveInput keeps evidence before anything destructive.
+type PreserveInput struct {
+	Incident string                     `json:"incident"`
+	Items    []activities.Key           `json:"items"`
+	Readings []activities.InspectResult `json:"readings"`
+	Reports  []Report                   `json:"reports"`
+	Now      time.Time                  `json:"now"`
+}
+
+// PreserveResult names what was kept.
+type PreserveResult struct {
+	Evidence []Evidence `json:"evidence"`
+}
+
+// ExpandInput asks the estate for what the items reach in one round.
+type ExpandInput struct {
+	Incident string        `json:"incident"`
+	Items    []Scoped      `json:"items"`
+	Depth    int           `json:"depth"`
+	Now      time.Time     `json:"now"`
+	Lookback time.Duration `json:"lookback"`
+	Evidence []Evidence    `json:"evidence,omitempty"`
+}
+
+// Scoped is an item with what is known of it.
+type Scoped struct {
+	Key     activities.Key            `json:"key"`
+	Alias   string                    `json:"alias,omitempty"`
+	Secret  string                    `json:"secret,omitempty"`
+	Basis   string                    `json:"basis"` // report, estate, provider, sweep
+	Why     string                    `json:"why"`
+	Depth   int                       `json:"depth"`
+	Reading *activities.InspectResult `json:"reading,omitempty"`
+	// Estate is what the estate says.
+	Owner      string           `json:"owner,omitempty"`
+	OwnerKind  string           `json:"owner_kind,omitempty"`
+	Exposure   string           `json:"exposure,omitempty"`
+	Dependents []plan.Dependent `json:"dependents,omitempty"`
+	Customers  []string         `json:"customers,omitempty"`
+	Copies     []string         `json:"copies,omitempty"`
+	// Unattributed and CreatedByCompromised: how it came to be.
+	Unattributed         bool `json:"unattributed,omitempty"`
+	CreatedByCompromised bool `json:"created_by_compromised,omitempty"`
+	// Conflict is another incident that has claimed this key.
+	Conflict string `json:"conflict,omitempty"`
+	// StoreDirty: the attacker can read where the new secret would go.
+	StoreDirty *bool `json:"store_dirty,omitempty"`
+}
+
+// ExpandResult is what one round found.
+type ExpandResult struct {
+	// Items are the given ones, with the estate's knowledge, and new ones.
+	Items  []Scoped            `json:"items"`
+	Unseen []activities.Unseen `json:"unseen,omitempty"`
+	// Reachable counts the keys that the estate says could be reached.
+	Reachable int `json:"reachable"`
+}
+
+// PlanInput asks for a plan over the items.
+type PlanInput struct {
+	Incident string             `json:"incident"`
+	Version  int                `json:"version"`
+	Playbook playbooks.Playbook `json:"playbook"`
+	Digest   string             `json:"digest"`
+	Items    []Scoped           `json:"items"`
+	Report   Report             `json:"report"`
+	Held     []string           `json:"held,omitempty"`
+	Now      time.Time          `json:"now"`
+	// Malicious are uses that a person declared, by fingerprint.
+	Malicious map[string]int64 `json:"malicious,omitempty"`
+}
+
+// PlanResult is the plan and the severity that the scope gives.
+type PlanResult struct {
+	Plan     plan.Plan `json:"plan"`
+	Severity string    `json:"severity"`
+}
+
+// ClaimInput claims keys of an incident in the registers.
+type ClaimInput struct {
+	Incident string   `json:"incident"`
+	FPs      []string `json:"fps"`
+}
+
+// SealInput writes a bundle.
+type SealInput struct {
+	Incident string        `json:"incident"`
+	View     view.Incident `json:"view"`
+	Final    bool          `json:"final"`
+	// Workflows are the ids whose histories belong to it.
+	Workflows []string    `json:"workflows"`
+	Plans     []plan.Plan `json:"plans,omitempty"`
+	Evidence  []Evidence  `json:"evidence,omitempty"`
+	Now       time.Time   `json:"now"`
+}
+
+// SealResult names the bundle.
+type SealResult struct {
+	Path   string `json:"path"`
+	Digest string `json:"digest"`
+	Events int64  `json:"events"`
+}
+
+// ForgetInput destroys the sealed secrets of an incident.
+type ForgetInput struct {
+	Incident string `json:"incident"`
+	// Handles are destroyed; none: all of the incident.
+	Handles []string `json:"handles,omitempty"`
+}
+
+// ForgetResult counts them.
+type ForgetResult struct {
+	Destroyed int `json:"destroyed"`
+}
