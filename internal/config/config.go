@@ -1,0 +1,204 @@
+package config
+
+import (
+	"rekey/playbooks"
+)
+
+// Config is everything rekey is told. It holds no secret, only where secrets are.
+// All paths are absolute.
+type Config struct {
+	// File is the rekey.yaml that was read, "" when there was none.
+	File string `mapstructure:"-"`
+	// Warnings are what is allowed and probably not meant.
+	Warnings []string `mapstructure:"-"`
+
+	Data      string                        `mapstructure:"data"`
+	Listen    Listen                        `mapstructure:"listen"`
+	Temporal  Temporal                      `mapstructure:"temporal"`
+	Blobs     Blobs                         `mapstructure:"blobs"`
+	Sealed    Sealed                        `mapstructure:"sealed"`
+	Codec     Codec                         `mapstructure:"codec"`
+	Audit     Audit                         `mapstructure:"audit"`
+	People    map[string]Person             `mapstructure:"people"`
+	Ceilings  Ceilings                      `mapstructure:"ceilings"`
+	Providers map[string]map[string]Account `mapstructure:"providers"`
+	Estate    Files                         `mapstructure:"estate"`
+	Customers Files                         `mapstructure:"customers"`
+	Holds     Holds                         `mapstructure:"holds"`
+	Channels  Channels                      `mapstructure:"channels"`
+}
+
+// Listen are the addresses of `rekey up`, host:port.
+type Listen struct {
+	HTTP     string `mapstructure:"http"`
+	Temporal string `mapstructure:"temporal"`
+	UI       string `mapstructure:"ui"`
+	Metrics  string `mapstructure:"metrics"`
+	TLS      TLS    `mapstructure:"tls"`
+	// Hosts are the names under which browsers and clients may reach the HTTP
+	// server, besides loopback and the address it listens on.
+	Hosts []string `mapstructure:"hosts"`
+	// AllowClear says that the network is private (a container network, or TLS
+	// ends in a proxy before rekey), so that addresses other machines can reach
+	// may be served without TLS.
+	AllowClear bool `mapstructure:"allow_clear"`
+}
+
+// TLS names PEM files.
+type TLS struct {
+	CAFile   string `mapstructure:"ca_file"`
+	CertFile string `mapstructure:"cert_file"`
+	KeyFile  string `mapstructure:"key_file"`
+}
+
+// Temporal is the external cluster of worker and serve.
+type Temporal struct {
+	Address    string             `mapstructure:"address"`
+	Namespace  string             `mapstructure:"namespace"`
+	Retention  playbooks.Duration `mapstructure:"retention"`
+	TLS        TLS                `mapstructure:"tls"`
+	APIKeyFile string             `mapstructure:"api_key_file"`
+}
+
+// Blobs is where pages, journals and evidence are.
+type Blobs struct {
+	Type          string `mapstructure:"type"`
+	Endpoint      string `mapstructure:"endpoint"`
+	Bucket        string `mapstructure:"bucket"`
+	Region        string `mapstructure:"region"`
+	AccessKeyFile string `mapstructure:"access_key_file"`
+	SecretKeyFile string `mapstructure:"secret_key_file"`
+}
+
+// Sealed is the sealed store. Empty IdentityFile: DATA/keys/age.txt, generated.
+type Sealed struct {
+	Type           string `mapstructure:"type"`
+	IdentityFile   string `mapstructure:"identity_file"`
+	PassphraseFile string `mapstructure:"passphrase_file"`
+}
+
+// Codec is the keyring of the payload codec. Empty KeysDir: below DATA.
+type Codec struct {
+	KeysDir string `mapstructure:"keys_dir"`
+	Current string `mapstructure:"current"`
+}
+
+// Audit names and signs bundles. Empty KeyFile: below DATA.
+type Audit struct {
+	Origin  string `mapstructure:"origin"`
+	KeyFile string `mapstructure:"key_file"`
+}
+
+// Person is one record per person: one vote whatever the channel.
+type Person struct {
+	Roles      []string `mapstructure:"roles"`
+	Slack      string   `mapstructure:"slack"`
+	OIDC       string   `mapstructure:"oidc"`
+	CLIKeyFile string   `mapstructure:"cli_key_file"`
+	GitHub     string   `mapstructure:"github"`
+}
+
+// Ceilings are what playbooks and sources can only tighten.
+type Ceilings struct {
+	Sources         map[string]string `mapstructure:"sources"`
+	NeverAuto       []string          `mapstructure:"never_auto"`
+	Breaker         Breaker           `mapstructure:"breaker"`
+	Irreversible    Irreversible      `mapstructure:"irreversible"`
+	Playbooks       string            `mapstructure:"playbooks"`
+	PlaybookDigests []string          `mapstructure:"playbook_digests"`
+	// Commands that rekey may run: absolute path, then fixed arguments.
+	Commands map[string][]string `mapstructure:"commands"`
+}
+
+// Breaker stops contain on report when there is too much of it.
+type Breaker struct {
+	PerSource  int        `mapstructure:"per_source_per_hour"`
+	PerAccount PerAccount `mapstructure:"per_account_per_hour"`
+}
+
+// PerAccount is a number of keys and a percentage of an account's live keys; the
+// smaller one holds.
+type PerAccount struct {
+	// Keys is -1 when only the percentage is given.
+	Keys int
+	// Percent is 100 when only the number is given.
+	Percent int
+}
+
+// UnmarshalText reads "10", "1%" or "min(10, 1%)".
+func (p *PerAccount) UnmarshalText(b []byte) error {
+	v, err := parsePerAccount(string(b))
+	if err == nil {
+		*p = v
+	}
+	return err
+}
+
+// Of is the limit for an account with live keys: whole keys, and at least one as
+// long as neither part of it is zero.
+func (p PerAccount) Of(live int) int {
+	share := live * p.Percent / 100
+	if share == 0 && p.Percent > 0 && live > 0 {
+		share = 1
+	}
+	if p.Keys < 0 {
+		return share
+	}
+	return min(p.Keys, share)
+}
+
+// Irreversible are the votes that Revoke and accept-risk need at least.
+type Irreversible struct {
+	Quorum       int `mapstructure:"quorum"`
+	OutsideSlack int `mapstructure:"outside_slack"`
+}
+
+// Files are paths of what rekey is told.
+type Files struct {
+	Files []string `mapstructure:"files"`
+}
+
+// Holds is the file of the standing holds.
+type Holds struct {
+	File string `mapstructure:"file"`
+}
+
+// Channels through which people are told.
+type Channels struct {
+	Email   Email   `mapstructure:"email"`
+	Webhook Webhook `mapstructure:"webhook"`
+}
+
+// Email is SMTP; empty Host: not configured.
+type Email struct {
+	Host         string `mapstructure:"host"`
+	Port         int    `mapstructure:"port"`
+	TLS          string `mapstructure:"tls"`
+	From         string `mapstructure:"from"`
+	User         string `mapstructure:"user"`
+	PasswordFile string `mapstructure:"password_file"`
+}
+
+// Webhook is signed by the key in SigningKeyFile.
+type Webhook struct {
+	SigningKeyFile string `mapstructure:"signing_key_file"`
+}
+
+// SourceCeiling is what reports of a source may cause at most: its own ceiling,
+// or that of `default`, or propose.
+func (c *Config) SourceCeiling(source string) string {
+	if v := c.Ceilings.Sources[source]; v != "" {
+		return v
+	}
+	if v := c.Ceilings.Sources["default"]; v != "" {
+		return v
+	}
+	return CeilingPropose
+}
+
+// Solo tells whether one person answers for everything: at most one is named
+// (none: the local user) and the quorum for irreversible verbs is 1. Their own
+// vote then counts and is recorded as self-approved (contracts section 2).
+func (c *Config) Solo() bool {
+	return len(c.People) <= 1 && c.Ceilings.Irreversible.Quorum == 1
+}
