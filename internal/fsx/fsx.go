@@ -63,7 +63,8 @@ func (e *PermissionError) Error() string {
 }
 
 // MkdirPrivate makes dir and its parents, 0700, and syncs the parent of the
-// first one it made. An existing directory must not be open to others.
+// first one it made. An existing directory that others can read is closed to
+// them; one that others can write is refused: what is in it may not be ours.
 func MkdirPrivate(dir string) error {
 	if err := os.MkdirAll(dir, DirMode); err != nil {
 		return Full(dir, err)
@@ -72,8 +73,13 @@ func MkdirPrivate(dir string) error {
 	if err != nil {
 		return err
 	}
-	if info.Mode().Perm()&0o077 != 0 {
+	switch perm := info.Mode().Perm(); {
+	case perm&0o022 != 0:
 		return &PermissionError{Path: dir, Mode: info.Mode()}
+	case perm&0o077 != 0:
+		if err := os.Chmod(dir, DirMode); err != nil {
+			return err
+		}
 	}
 	return SyncDir(filepath.Dir(dir))
 }
