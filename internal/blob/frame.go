@@ -1,6 +1,7 @@
 package blob
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,7 +13,7 @@ import (
 
 // A journal file is journalMagic and then frames:
 //
-//	u32 length of body | u32 CRC-32C of the rest | u64 watermark | body
+//	4 bytes frameMagic | u32 length of body | u32 CRC-32C of the rest | u64 watermark | body
 //
 // big-endian. The body is one encrypted record (key id length, key id,
 // ciphertext) whose context is the journal's name and the record's number, so a
@@ -21,7 +22,8 @@ import (
 // last watermark is the torn tail of a crash; one before it is damage.
 const (
 	journalMagic = "rekeyj1\n"
-	frameHead    = 4 + 4 + 8
+	frameMagic   = "\xf7rkj"
+	frameHead    = 4 + 4 + 4 + 8
 	// MaxRecord is the largest journal record in bytes.
 	MaxRecord = 1 << 20
 	minBody   = 1 + 1 + keyring.Overhead
@@ -46,27 +48,28 @@ func recordContext(name string, n int) string { return name + "\x00" + strconv.I
 func appendFrame(dst []byte, keys *keyring.Keyring, name string, n int, watermark int64, rec []byte) []byte {
 	head := make([]byte, frameHead)
 	frame := sealFrame(keys, keyring.Journal, recordContext(name, n), head, rec)
-	binary.BigEndian.PutUint32(frame, uint32(len(frame)-frameHead)) //nolint:gosec // bounded by MaxRecord
-	binary.BigEndian.PutUint64(frame[8:], uint64(watermark))        //nolint:gosec // a file length is not negative
-	binary.BigEndian.PutUint32(frame[4:], crc32.Checksum(frame[8:], castagnoli))
+	copy(frame, frameMagic)
+	binary.BigEndian.PutUint32(frame[4:], uint32(len(frame)-frameHead)) //nolint:gosec // bounded by MaxRecord
+	binary.BigEndian.PutUint64(frame[12:], uint64(watermark))           //nolint:gosec // a file length is not negative
+	binary.BigEndian.PutUint32(frame[8:], crc32.Checksum(frame[12:], castagnoli))
 	return append(dst, frame...)
 }
 
 // nextFrame cuts the frame at the start of data; ok is false when there is no
 // whole, intact one.
 func nextFrame(data []byte) (body []byte, watermark int64, size int, ok bool) {
-	if len(data) < frameHead+minBody {
+	if len(data) < frameHead+minBody || string(data[:len(frameMagic)]) != frameMagic {
 		return nil, 0, 0, false
 	}
-	n := binary.BigEndian.Uint32(data)
+	n := binary.BigEndian.Uint32(data[4:])
 	if n < minBody || n > maxBody || int(n) > len(data)-frameHead {
 		return nil, 0, 0, false
 	}
 	size = frameHead + int(n)
-	if binary.BigEndian.Uint32(data[4:]) != crc32.Checksum(data[8:size], castagnoli) {
+	if binary.BigEndian.Uint32(data[8:]) != crc32.Checksum(data[12:size], castagnoli) {
 		return nil, 0, 0, false
 	}
-	mark := binary.BigEndian.Uint64(data[8:])
+	mark := binary.BigEndian.Uint64(data[12:])
 	if mark > 1<<62 {
 		return nil, 0, 0, false
 	}
@@ -111,20 +114,24 @@ func scan(keys *keyring.Keyring, name string, data []byte) (records [][]byte, go
 	return records, int64(pos), nil
 }
 
-// highestWatermark looks for intact frames at every byte of data: after a hole
+// highestWatermark looks for intact frames wherever one may start: after a hole
 // their boundaries are not known.
 func highestWatermark(data []byte) int64 {
 	var high int64
-	for len(data) > 0 {
+	for {
+		i := bytes.Index(data, []byte(frameMagic))
+		if i < 0 {
+			return high
+		}
+		data = data[i:]
 		_, mark, size, ok := nextFrame(data)
 		if ok {
 			high = max(high, mark)
 		} else {
-			size = 1
+			size = len(frameMagic)
 		}
 		data = data[size:]
 	}
-	return high
 }
 
 // Sealed journals are one blob: each record with its length (u32) in front.
