@@ -164,8 +164,9 @@ func (c *checker) condition(env *cel.Env, path, when string, early []string) {
 	}
 	for _, r := range reads {
 		for _, e := range early {
-			if strings.HasPrefix(r, e) {
-				c.problem(codeTooEarly, path, fmt.Sprintf("%q is not known yet when this is asked", r), "use another fact")
+			if strings.HasPrefix(r.name, e) {
+				line, col := c.within(c.at[at], r.offset)
+				c.add(line, col, codeTooEarly, path, fmt.Sprintf("%q is not known yet when this is asked", r.name), "use another fact")
 			}
 		}
 	}

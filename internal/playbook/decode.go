@@ -87,17 +87,28 @@ func (d *document) tree(src []byte) *yaml.Node {
 }
 
 // yamlError takes the line out of the text of a yaml error, which has no field for
-// it: "yaml: line 3: did not find expected key".
+// it: "yaml: line 3: did not find expected key". The parser's own errors count lines
+// from 0 and the scanner's from 1 (go.yaml.in/yaml/v3 decode.go, parser.fail); the
+// parser's are told by their text.
 func yamlError(err error) (line int, msg string) {
 	msg = strings.TrimPrefix(err.Error(), "yaml: ")
 	if rest, ok := strings.CutPrefix(msg, "line "); ok {
 		if n, text, ok := strings.Cut(rest, ": "); ok {
 			if line, err := strconv.Atoi(n); err == nil {
+				if slices.Contains(parserTexts, text) {
+					line++
+				}
 				return max(line, 1), text
 			}
 		}
 	}
 	return 1, msg
+}
+
+// parserTexts are the errors of the parser (go.yaml.in/yaml/v3 parserc.go).
+var parserTexts = []string{
+	"did not find expected <document start>", "did not find expected node content", "did not find expected '-' indicator",
+	"did not find expected key", "did not find expected ',' or ']'", "did not find expected ',' or '}'",
 }
 
 func (d *document) add(line, col int, code Code, path, msg, fix string) {

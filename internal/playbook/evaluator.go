@@ -110,7 +110,11 @@ func newCondition(env *cel.Env, when string) (*condition, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot be prepared: %w", err)
 	}
-	return &condition{prog: prog, reads: reads}, nil
+	c := &condition{prog: prog}
+	for _, r := range reads {
+		c.reads = append(c.reads, r.name)
+	}
+	return c, nil
 }
 
 // Playbook is the playbook that was compiled.

@@ -56,9 +56,15 @@ type fault struct {
 	msg, fix string
 }
 
-// compile checks a condition. reads are the facts it names, in the order of its
-// text. On faults the AST is nil.
-func compile(env *cel.Env, when string) (checked *cel.Ast, reads []string, faults []fault) {
+// A readAt is a fact that a condition names, offset characters into its text.
+type readAt struct {
+	name   string
+	offset int
+}
+
+// compile checks a condition. reads are the facts it names, each once, in the order
+// of its text. On faults the AST is nil.
+func compile(env *cel.Env, when string) (checked *cel.Ast, reads []readAt, faults []fault) {
 	parsed, iss := env.Parse(when)
 	if iss.Err() != nil {
 		return nil, nil, issueFaults(when, codeRuleSyntax, iss)
@@ -98,7 +104,7 @@ func issueFaults(when string, code Code, iss *cel.Issues) []fault {
 }
 
 // factsRead lists the facts of a condition and what it names that is no fact.
-func factsRead(tree *ast.AST) (reads []string, faults []fault) {
+func factsRead(tree *ast.AST) (reads []readAt, faults []fault) {
 	at := func(id int64) int {
 		r, _ := tree.SourceInfo().GetOffsetRange(id)
 		return int(r.Start)
@@ -120,11 +126,6 @@ func factsRead(tree *ast.AST) (reads []string, faults []fault) {
 	for _, f := range playbooks.FactTable() {
 		names = append(names, f.Name)
 	}
-	type place struct {
-		name   string
-		offset int
-	}
-	var found []place
 	inside := map[int64]bool{} // parts of a name that was read whole
 	ast.PreOrderVisit(tree.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		if inside[e.ID()] || (e.Kind() != ast.SelectKind && e.Kind() != ast.IdentKind) {
@@ -151,15 +152,16 @@ func factsRead(tree *ast.AST) (reads []string, faults []fault) {
 		case presence:
 			faults = append(faults, fault{at(root.ID()), codeRuleType, "has() is not needed", "a condition that reads an unknown fact is false by itself"})
 		default:
-			found = append(found, place{name, at(root.ID())})
+			reads = append(reads, readAt{name, at(root.ID())})
 		}
 	}))
-	slices.SortStableFunc(found, func(a, b place) int { return a.offset - b.offset })
-	for _, f := range found {
-		if !slices.Contains(reads, f.name) {
-			reads = append(reads, f.name)
-		}
-	}
+	slices.SortStableFunc(reads, func(a, b readAt) int { return a.offset - b.offset })
+	seen := map[string]bool{}
+	reads = slices.DeleteFunc(reads, func(r readAt) bool {
+		again := seen[r.name]
+		seen[r.name] = true
+		return again
+	})
 	return reads, faults
 }
 
