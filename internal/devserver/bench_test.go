@@ -32,23 +32,27 @@ func BenchmarkStart(b *testing.B) {
 			})
 		}
 	}
-	b.Run("activities=1/16-at-once", func(b *testing.B) {
-		var mu sync.Mutex
-		var first []time.Duration
-		for i := range b.N {
-			var all sync.WaitGroup
-			for j := range 16 {
-				all.Go(func() {
-					f, _ := once(b, c, fmt.Sprintf("bench-16-%d-%d-%d", b.N, i, j), 1, true)
-					mu.Lock()
-					first = append(first, f)
-					mu.Unlock()
-				})
-			}
-			all.Wait()
+	for _, eager := range []bool{false, true} {
+		b.Run(fmt.Sprintf("activities=1/eager=%t/16-at-once", eager), func(b *testing.B) { together(b, c, eager) })
+	}
+}
+
+func together(b *testing.B, c client.Client, eager bool) {
+	var mu sync.Mutex
+	var first []time.Duration
+	for i := range b.N {
+		var all sync.WaitGroup
+		for j := range 16 {
+			all.Go(func() {
+				f, _ := once(b, c, fmt.Sprintf("bench-16-%t-%d-%d-%d", eager, b.N, i, j), 1, eager)
+				mu.Lock()
+				first = append(first, f)
+				mu.Unlock()
+			})
 		}
-		report(b, "first", first)
-	})
+		all.Wait()
+	}
+	report(b, "first", first)
 }
 
 func once(b *testing.B, c client.Client, id string, n int, eager bool) (first, whole time.Duration) {

@@ -15,7 +15,13 @@ import (
 	"go.temporal.io/server/common/primitives"
 )
 
-const clusterName = "active"
+const (
+	clusterName = "active"
+
+	// shards are fixed for the life of a database: with another number Temporal finds no workflow again. Four let
+	// incidents proceed beside each other (16 at once to their first activity: p99 197 ms, with one shard 382 ms).
+	shards = 4
+)
 
 // layout is where each service of one start listens.
 type layout struct {
@@ -91,7 +97,7 @@ func serverConfig(l layout, database string) (*config.Config, error) {
 		Persistence: config.Persistence{
 			DefaultStore:     sqliteplugin.PluginName,
 			VisibilityStore:  sqliteplugin.PluginName,
-			NumHistoryShards: 1,
+			NumHistoryShards: shards,
 			DataStores:       map[string]config.DataStore{sqliteplugin.PluginName: {SQL: store}},
 		},
 		// The cluster id is generated at the first start and kept in the database.
@@ -119,6 +125,8 @@ func serverConfig(l layout, database string) (*config.Config, error) {
 	return c, nil
 }
 
+const maxPollRPS = 1000
+
 // startRefresh is how often the services reread the namespaces while a start is setting them up; normalRefresh later.
 const (
 	startRefresh  = 20 * time.Millisecond
@@ -130,6 +138,12 @@ func dynamicConfig() *dynamicconfig.MemoryClient {
 	c := dynamicconfig.NewMemoryClient()
 	// Timers are otherwise up to one second late: fine for a fleet, not for a wait of 50 ms between two probes.
 	c.OverrideSetting(dynamicconfig.TimerProcessorMaxTimeShift, 10*time.Millisecond)
+	// The queue of a shard is read at most this often. At the default of 20, every hop of every workflow (start to first
+	// workflow task, activity to next workflow task) waits up to 50 ms. An idle queue is not read.
+	c.OverrideSetting(dynamicconfig.TransferProcessorMaxPollRPS, maxPollRPS)
+	c.OverrideSetting(dynamicconfig.TimerProcessorMaxPollRPS, maxPollRPS)
+	c.OverrideSetting(dynamicconfig.VisibilityProcessorMaxPollRPS, maxPollRPS)
+	c.OverrideSetting(dynamicconfig.OutboundProcessorMaxPollRPS, maxPollRPS)
 	// One partition: with four, a task may wait for a poller of another partition.
 	c.OverrideSetting(dynamicconfig.MatchingNumTaskqueueReadPartitions, 1)
 	c.OverrideSetting(dynamicconfig.MatchingNumTaskqueueWritePartitions, 1)

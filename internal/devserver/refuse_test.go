@@ -66,7 +66,9 @@ func TestStartRefuses(t *testing.T) {
 			[]string{"temporal-token", "chmod 600"},
 		},
 		"database is text": {
-			func(t *testing.T, o *Options) { writeDatabase(t, o.DataDir, []byte(strings.Repeat("not a database\n", 500))) },
+			func(t *testing.T, o *Options) {
+				writeDatabase(t, o.DataDir, []byte(strings.Repeat("not a database\n", 500)))
+			},
 			[]string{databaseName, "damaged", "restore", "move both away"},
 		},
 		"database cut short": {
