@@ -145,11 +145,11 @@ func (l Ladder) Allows(r Rung) (listed, automatic bool) {
 
 // A Notice is one message that the incident sends.
 type Notice struct {
-	Audience  string   `json:"audience" yaml:"audience" jsonschema:"required" jsonschema_description:"owner or customer."`
+	Audience  string   `json:"audience" yaml:"audience" jsonschema:"required,enum=owner,enum=customer" jsonschema_description:"owner or customer."`
 	Template  string   `json:"template" yaml:"template" jsonschema:"required" jsonschema_description:"Name of the template."`
 	Channel   []string `json:"channel" yaml:"channel" jsonschema:"required,minItems=1" jsonschema_description:"Channels in the order they are tried: email, webhook, slack."`
-	Gate      string   `json:"gate,omitempty" yaml:"gate,omitempty" jsonschema_description:"warn-before-cut: the key is not cut before this notice is delivered or its deadline has passed."`
-	Deadlines string   `json:"deadlines,omitempty" yaml:"deadlines,omitempty" jsonschema_description:"contracts: the contract_hours of the customer."`
+	Gate      string   `json:"gate,omitempty" yaml:"gate,omitempty" jsonschema:"enum=warn-before-cut" jsonschema_description:"warn-before-cut: the key is not cut before this notice is delivered or its deadline has passed."`
+	Deadlines string   `json:"deadlines,omitempty" yaml:"deadlines,omitempty" jsonschema:"enum=contracts" jsonschema_description:"contracts: the contract_hours of the customer."`
 }
 
 // Values of [Notice].

@@ -187,7 +187,7 @@ type Approval struct {
 	Roles      []Role   `json:"roles,omitempty" yaml:"roles,omitempty" jsonschema_description:"Roles whose votes count."`
 	Quorum     int      `json:"quorum,omitempty" yaml:"quorum,omitempty" jsonschema:"minimum=1" jsonschema_description:"How many different people must agree."`
 	Expires    Duration `json:"expires,omitzero" yaml:"expires,omitempty" jsonschema_description:"When nobody decided by then, it escalates."`
-	OnExpiry   string   `json:"on_expiry,omitempty" yaml:"on_expiry,omitempty" jsonschema_description:"Always escalate: it never goes ahead and is never dropped."`
+	OnExpiry   string   `json:"on_expiry,omitempty" yaml:"on_expiry,omitempty" jsonschema:"enum=escalate" jsonschema_description:"Always escalate: it never goes ahead and is never dropped."`
 	EscalateTo []Role   `json:"escalate_to,omitempty" yaml:"escalate_to,omitempty" jsonschema_description:"Roles that are paged, and may vote, after it expired."`
 	// Window and ReviewWithin are of break_glass.
 	Window       Duration `json:"window,omitzero" yaml:"window,omitempty" jsonschema_description:"break_glass: how long the power lasts."`

@@ -66,12 +66,14 @@ func (d *drawing) intake(pb *playbooks.Playbook) {
 	} else {
 		d.line("match{%s}", label(m.When))
 		d.line("report --> match")
-		d.line("match -- no --> other([%s])", label("next playbook, or a person"))
+		d.line("other([%s])", label("next playbook, or a person"))
+		d.line("match -- no --> other")
 		d.line("match -- %s --> %s", pb.Start, next)
 	}
 	if c := pb.ContainOnReport; c != nil {
 		d.line("containwhen{%s}", label("contain on report?", c.When))
-		d.line("containwhen -- yes, and rekey.yaml lets it --> contain[%s]", label("Disable the reported key"))
+		d.line("contain[%s]", label("Disable the reported key"))
+		d.line("containwhen -- %s --> contain", label("yes, and rekey.yaml lets it"))
 		d.line("containwhen -- no --> preserve")
 		d.line("contain --> preserve")
 	}
