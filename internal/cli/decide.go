@@ -1,0 +1,521 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rekey/internal/people"
+	"rekey/internal/statement"
+	"rekey/internal/view"
+	"rekey/playbooks"
+)
+
+// validity is how long a statement may be used: long enough for a slow network,
+// too short to be kept.
+const validity = 10 * time.Minute
+
+// maxText bounds a reason or a note.
+const maxText = 16 << 10
+
+// decision is what `approve` and the other deciding commands are answered
+// (workflows.Decision).
+type decision struct {
+	Approval string `json:"approval,omitempty"`
+	State    string `json:"state,omitempty"`
+	Votes    int    `json:"votes,omitempty"`
+	Needed   int    `json:"needed,omitempty"`
+	Note     string `json:"note,omitempty"`
+	ID       string `json:"id,omitempty"`
+}
+
+// deciding are the flags that every deciding command has.
+type deciding struct {
+	identity, actor, role, reason string
+}
+
+func (d *deciding) flags(cmd *cobra.Command, withReason string) {
+	f := cmd.Flags()
+	f.StringVar(&d.identity, "identity", "", "file of your private key (default: REKEY_IDENTITY, then the local user's)")
+	f.StringVar(&d.actor, "actor", "", "your name at the server (default: whose key it is in rekey.yaml)")
+	f.StringVar(&d.role, "role", "", "role in which you decide (default: one that is still missing)")
+	if withReason != "" {
+		f.StringVar(&d.reason, "reason", "", withReason)
+	}
+}
+
+// decide signs s as the person of d and sends it.
+func (a *app) decide(ctx context.Context, c *client, d deciding, s statement.Statement) error {
+	if a.looksSecret(s.Text) {
+		return secretInArguments()
+	}
+	if len(s.Text) > maxText {
+		return Usage("say it in less than 16 KiB", "the text is too long")
+	}
+	id, err := a.identity(d.identity, d.actor)
+	if err != nil {
+		return err
+	}
+	defer clear(id.key)
+	now := a.io.Now().UTC().Truncate(time.Millisecond)
+	s.Actor, s.Method, s.Nonce, s.Issued, s.Expires = id.actor, people.MethodCLIKey, rand.Text(), now, now.Add(validity)
+	s.Role = or(d.role, s.Role)
+	signed, err := statement.Sign(s, id.key)
+	if err != nil {
+		return err
+	}
+	var answer decision
+	raw, err := c.post(ctx, incidentPath(s.Incident, "/statements"), signed, &answer)
+	if err != nil {
+		return err
+	}
+	if a.asJSON {
+		return writeRaw(a.io.Out, raw, false)
+	}
+	cleanAll(&answer)
+	fmt.Fprintln(a.io.Out, decidedText(s, answer))
+	return nil
+}
+
+// decidedText says what became of a decision.
+func decidedText(s statement.Statement, d decision) string {
+	out := s.Action + " by " + s.Actor
+	if s.Role != "" {
+		out += " as " + s.Role
+	}
+	out += ": accepted"
+	if d.Approval != "" {
+		out += fmt.Sprintf("; approval %s is %s", d.Approval, or(d.State, "open"))
+		if d.Needed > 0 {
+			out += fmt.Sprintf(", %d of %s", d.Votes, count(d.Needed, "vote", "votes"))
+		}
+	} else if d.State != "" {
+		out += "; " + d.State
+	}
+	if d.ID != "" {
+		out += " (" + d.ID + ")"
+	}
+	if d.Note != "" {
+		out += ": " + line(d.Note)
+	}
+	return out
+}
+
+// incident reads the incident that a decision is about.
+func (a *app) incident(ctx context.Context, id string) (*client, view.Incident, error) {
+	var v view.Incident
+	if err := incidentID(id); err != nil {
+		return nil, v, err
+	}
+	c, err := a.client()
+	if err != nil {
+		return nil, v, err
+	}
+	_, err = c.get(ctx, incidentPath(id), nil, &v)
+	return c, v, err
+}
+
+// vote are the flags of approve and deny.
+type vote struct {
+	deciding
+	wave, approval string
+	breakGlass     bool
+}
+
+func (a *app) approveCommand() *cobra.Command {
+	var f vote
+	cmd := &cobra.Command{
+		Use:   "approve ID --wave HASH",
+		Short: "Approve a wave exactly as it was shown",
+		Long: `approve votes for one wave, named by its hash: the vote counts for these items and
+these calls and for nothing else. "rekey incident plan ID" shows them. The first 16
+digits of the hash are enough.
+
+--break-glass approves containment without the votes of others. It pages every
+commander and must be reviewed within a day.`,
+		Example: example("rekey incident approve inc-7f3a9c2e41d0 --wave 3f9a0c41d2e8b756",
+			"rekey incident approve inc-7f3a9c2e41d0 --wave 3f9a0c41d2e8b756 --role security --identity ~/.rekey/me.key",
+			"rekey incident approve inc-7f3a9c2e41d0 --wave 3f9a0c41d2e8b756 --break-glass --reason 'nobody answers'"),
+		Args: exactly("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.wave == "" {
+				return Usage("`rekey incident show` gives the whole command", "--wave is missing: a vote is for one wave as it was shown")
+			}
+			if f.breakGlass && f.reason == "" {
+				return Usage("say why: --reason TEXT", "--break-glass needs a reason")
+			}
+			return a.vote(cmd.Context(), statement.Approve, args[0], f)
+		},
+	}
+	f.flags(cmd, "why, for the record")
+	cmd.Flags().BoolVar(&f.breakGlass, "break-glass", false, "approve containment alone; pages every commander")
+	waveFlags(cmd, &f)
+	return cmd
+}
+
+func waveFlags(cmd *cobra.Command, f *vote) {
+	cmd.Flags().StringVar(&f.wave, "wave", "", "hash of the wave, or its first 16 digits")
+	cmd.Flags().StringVar(&f.approval, "approval", "", "which question, where there are several on one wave")
+}
+
+func (a *app) denyCommand() *cobra.Command {
+	var f vote
+	cmd := &cobra.Command{
+		Use:     "deny ID --wave HASH",
+		Short:   "Deny a wave",
+		Example: example("rekey incident deny inc-7f3a9c2e41d0 --wave 3f9a0c41d2e8b756 --reason 'wrong account'"),
+		Args:    exactly("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.wave == "" && f.approval == "" {
+				return Usage("`rekey incident show` lists the open questions", "--wave or --approval is missing")
+			}
+			return a.vote(cmd.Context(), statement.Deny, args[0], f)
+		},
+	}
+	f.flags(cmd, "why, for the record")
+	waveFlags(cmd, &f)
+	return cmd
+}
+
+func (a *app) vote(ctx context.Context, action, id string, f vote) error {
+	c, v, err := a.incident(ctx, id)
+	if err != nil {
+		return err
+	}
+	hash, err := waveHash(v, f.wave)
+	if err != nil {
+		return err
+	}
+	s := statement.Statement{Action: action, Incident: id, WaveHash: hash, Approval: f.approval, Text: f.reason, BreakGlass: f.breakGlass}
+	if q, ok := question(v, hash, f.approval); ok {
+		if s.Approval == "" {
+			s.Approval = q.ID
+		}
+		if s.WaveHash == "" {
+			s.WaveHash = q.WaveHash
+		}
+		if f.role == "" {
+			who, err := a.identity(f.identity, f.actor)
+			if err != nil {
+				return err
+			}
+			clear(who.key)
+			s.Role = missingRole(q, who)
+		}
+	}
+	return a.decide(ctx, c, f.deciding, s)
+}
+
+// waveHash completes the beginning of a hash from what the incident shows. A whole
+// hash is taken as it is: whether it is stale is for the incident to say, and to
+// record.
+func waveHash(v view.Incident, given string) (string, error) {
+	const whole = 64
+	digits := strings.ToLower(strings.TrimPrefix(given, "sha256:"))
+	switch {
+	case given == "":
+		return "", nil
+	case strings.Trim(digits, "0123456789abcdef") != "" || len(digits) < hashDigits || len(digits) > whole:
+		return "", Usage("copy it from `rekey incident show`", "--wave is not a hash of at least %d hex digits", hashDigits)
+	case len(digits) == whole:
+		return "sha256:" + digits, nil
+	}
+	var found []string
+	see := func(h string) {
+		if strings.HasPrefix(h, "sha256:"+digits) && !slices.Contains(found, h) {
+			found = append(found, h)
+		}
+	}
+	if v.Plan != nil {
+		for _, w := range v.Plan.Waves {
+			see(w.Hash)
+		}
+	}
+	for _, q := range v.Approvals {
+		see(q.WaveHash)
+	}
+	if len(found) != 1 {
+		return "", Failed(view.CodeStalePlan, "look at the plan as it is now: rekey incident plan "+v.ID, "%d waves of %s have a hash that begins like this", len(found), v.ID)
+	}
+	return found[0], nil
+}
+
+// question finds the open approval that a vote is for.
+func question(v view.Incident, hash, id string) (view.Approval, bool) {
+	for _, q := range openApprovals(v) {
+		if (id == "" || q.ID == id) && (hash == "" || q.WaveHash == hash) {
+			return q, true
+		}
+	}
+	return view.Approval{}, false
+}
+
+// missingRole picks the role to vote in: the first of the question's roles that
+// the person has and nobody voted in yet, else the first they have.
+func missingRole(q view.Approval, who identity) string {
+	mine := func(role string) bool { return len(who.roles) == 0 || slices.Contains(who.roles, role) }
+	first := ""
+	for _, role := range q.Roles {
+		if !mine(role) {
+			continue
+		}
+		first = or(first, role)
+		if !slices.ContainsFunc(q.Votes, func(v view.Vote) bool { return v.Role == role }) {
+			return role
+		}
+	}
+	return first
+}
+
+// about are the flags of commands that name items.
+type about struct {
+	deciding
+	items []string
+	until string
+}
+
+func (f *about) flags(cmd *cobra.Command, reason, until string) {
+	f.deciding.flags(cmd, reason)
+	cmd.Flags().StringArrayVar(&f.items, "item", nil, "item, by its short id, fingerprint or key id; may be given again")
+	if until != "" {
+		cmd.Flags().StringVar(&f.until, "until", "", until)
+	}
+}
+
+// until reads a time or a span from now.
+func until(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return t.UTC().Truncate(time.Millisecond), nil
+	}
+	d, err := playbooks.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return time.Time{}, Usage("write a time such as 2026-11-21T12:00:00Z, or a span such as 2h or 7d", "--until is not a time")
+	}
+	return now.UTC().Add(d.Std()).Truncate(time.Millisecond), nil
+}
+
+// onItems resolves the items and sends s.
+func (a *app) onItems(ctx context.Context, id string, f about, s statement.Statement) error {
+	c, v, err := a.incident(ctx, id)
+	if err != nil {
+		return err
+	}
+	s.Incident, s.Text = id, f.reason
+	if s.Until, err = until(f.until, a.io.Now()); err != nil {
+		return err
+	}
+	if s.Items, err = resolveItems(ctx, c, v, f.items); err != nil {
+		return err
+	}
+	return a.decide(ctx, c, f.deciding, s)
+}
+
+// resolveItems finds the fingerprints that names stand for, in the first page of
+// items and then in the others.
+func resolveItems(ctx context.Context, c *client, v view.Incident, names []string) ([]string, error) {
+	found := make([]string, len(names))
+	match := func(items []view.Item) error {
+		for i, name := range names {
+			for _, it := range items {
+				if name != it.FP && name != it.Short && name != it.KeyID {
+					continue
+				}
+				if found[i] != "" && found[i] != it.FP {
+					return Usage("use its fingerprint", "item %d names more than one item", i+1)
+				}
+				found[i] = it.FP
+			}
+		}
+		return nil
+	}
+	if err := match(v.Items); err != nil {
+		return nil, err
+	}
+	for after, more := "", v.Truncated; more && slices.Contains(found, ""); more = after != "" {
+		var page view.Items
+		if _, err := c.get(ctx, incidentPath(v.ID, "/items"), url.Values{"after": {after}}, &page); err != nil {
+			return nil, err
+		}
+		if err := match(page.Items); err != nil {
+			return nil, err
+		}
+		after = page.Next
+	}
+	if i := slices.Index(found, ""); i >= 0 {
+		return nil, Failed(view.CodeNotFound, "`rekey incident items "+v.ID+"` lists them", "%s has no item %s", v.ID, shown(names[i]))
+	}
+	return found, nil
+}
+
+func needItems(f about, reason bool) error {
+	if len(f.items) == 0 {
+		return Usage("`rekey incident items` lists them", "--item is missing")
+	}
+	if reason && f.reason == "" {
+		return Usage("say why, for the record", "--reason is missing")
+	}
+	return nil
+}
+
+func (a *app) holdCommand() *cobra.Command {
+	var f about
+	cmd := &cobra.Command{
+		Use:     "hold ID --item ITEM --reason TEXT",
+		Short:   "Hold items: they do not move until released",
+		Example: example("rekey incident hold inc-7f3a9c2e41d0 --item a41c09be77d2 --until 2h --reason 'payroll runs now'"),
+		Args:    exactly("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := needItems(f, true); err != nil {
+				return err
+			}
+			return a.onItems(cmd.Context(), args[0], f, statement.Statement{Action: statement.Hold})
+		},
+	}
+	f.flags(cmd, "why they must not move", "end of the hold: a time, or a span such as 2h")
+	return cmd
+}
+
+func (a *app) releaseCommand() *cobra.Command {
+	var f about
+	cmd := &cobra.Command{
+		Use:     "release ID --item ITEM",
+		Short:   "Release held items",
+		Example: example("rekey incident release inc-7f3a9c2e41d0 --item a41c09be77d2"),
+		Args:    exactly("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := needItems(f, false); err != nil {
+				return err
+			}
+			return a.onItems(cmd.Context(), args[0], f, statement.Statement{Action: statement.Release})
+		},
+	}
+	f.flags(cmd, "why, for the record", "")
+	return cmd
+}
+
+func (a *app) restoreCommand() *cobra.Command {
+	var f about
+	cmd := &cobra.Command{
+		Use:   "restore ID --item ITEM --until TIME --reason TEXT",
+		Short: "Ask to enable a disabled key for a bounded time",
+		Long: `restore asks for, or votes for, enabling a disabled key until a time. It takes two
+people, happens once per item and is refused while abuse is fresh. Its end is
+installed at the provider first, so that it ends even if rekey is down.`,
+		Example: example("rekey incident restore inc-7f3a9c2e41d0 --item a41c09be77d2 --until 30m --reason 'checkout is down'"),
+		Args:    exactly("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := needItems(f, true); err != nil {
+				return err
+			}
+			if f.until == "" {
+				return Usage("give a time or a span such as 30m", "--until is missing: a restored key always ends")
+			}
+			return a.onItems(cmd.Context(), args[0], f, statement.Statement{Action: statement.Restore})
+		},
+	}
+	f.flags(cmd, "why it is needed", "when it ends: a time, or a span such as 30m")
+	return cmd
+}
+
+// resolutions are the values of --as (package statement).
+var resolutions = []string{"done", "adopted", "accepted-risk", "never-existed-proven", "override-cutoff"}
+
+func (a *app) resolveCommand() *cobra.Command {
+	var f about
+	var task, as string
+	cmd := &cobra.Command{
+		Use:   "resolve ID --task TASK|--item ITEM --as WORD",
+		Short: "End a step that a person did, or settle items",
+		Example: example("rekey incident resolve inc-7f3a9c2e41d0 --task h1 --as done --reason 'deleted by hand'",
+			"rekey incident resolve inc-7f3a9c2e41d0 --item a41c09be77d2 --as accepted-risk --until 30d --reason 'read-only, owner agrees'"),
+		Args: exactly("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case as == "":
+				return Usage("one of "+strings.Join(resolutions, ", "), "--as is missing")
+			case task == "" && len(f.items) == 0:
+				return Usage("`rekey incident show` lists what waits", "--task or --item is missing")
+			case as == "accepted-risk" && f.until == "":
+				return Usage("give a time or a span such as 30d", "--until is missing: a risk is accepted until a time")
+			case f.reason == "":
+				return Usage("say what was done, for the record", "--reason is missing")
+			}
+			return a.onItems(cmd.Context(), args[0], f, statement.Statement{Action: statement.Resolve, Task: task, As: as})
+		},
+	}
+	f.flags(cmd, "what was done, or why", "end of an accepted risk: a time, or a span such as 30d")
+	cmd.Flags().StringVar(&task, "task", "", "step that waits for a person")
+	choice(cmd, &as, "as", "what it is now", resolutions...)
+	return cmd
+}
+
+func (a *app) noteCommand() *cobra.Command {
+	var f deciding
+	cmd := &cobra.Command{
+		Use:     "note ID [TEXT]",
+		Short:   "Add a note to the record; without TEXT it is read from standard input",
+		Example: example("rekey incident note inc-7f3a9c2e41d0 'called the vendor, ticket 4711'", "rekey incident note inc-7f3a9c2e41d0 < timeline.txt"),
+		Args:    exactly("ID", "[TEXT]"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := incidentID(args[0]); err != nil {
+				return err
+			}
+			text := ""
+			if len(args) == 2 {
+				text = args[1]
+			} else {
+				raw, err := io.ReadAll(io.LimitReader(a.io.In, maxText+1))
+				if err != nil {
+					return Usage("check the pipe", "the note cannot be read")
+				}
+				text = string(bytes.TrimSpace(raw))
+			}
+			if text == "" {
+				return Usage("give TEXT, or pipe it in", "the note is empty")
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			return a.decide(cmd.Context(), c, f, statement.Statement{Action: statement.Note, Incident: args[0], Text: text})
+		},
+	}
+	f.flags(cmd, "")
+	return cmd
+}
+
+func (a *app) closeCommand() *cobra.Command {
+	var f deciding
+	cmd := &cobra.Command{
+		Use:     "close ID --reason TEXT",
+		Short:   "Close an incident whose open items all have an owner, or as a false alarm",
+		Example: example("rekey incident close inc-7f3a9c2e41d0 --reason 'test key, never issued'"),
+		Args:    exactly("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := incidentID(args[0]); err != nil {
+				return err
+			}
+			if f.reason == "" {
+				return Usage("say why, for the record", "--reason is missing")
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			return a.decide(cmd.Context(), c, f, statement.Statement{Action: statement.Close, Incident: args[0], Text: f.reason})
+		},
+	}
+	f.flags(cmd, "why it is over")
+	return cmd
+}

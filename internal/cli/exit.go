@@ -1,0 +1,120 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"rekey/internal/view"
+)
+
+// Exit codes (contracts section 5).
+const (
+	ExitDone        = 0
+	ExitFailed      = 1
+	ExitUsage       = 2
+	ExitOpen        = 3
+	ExitNotVerified = 4
+)
+
+// Codes of errors that the command line itself finds. Codes of refused decisions
+// are those of package view.
+const (
+	CodeUsage       = "usage"
+	CodeUnreachable = "unreachable"
+	CodeFailed      = "failed"
+	CodeDrillFailed = "drill-failed"
+	CodeFaultsFound = "faults-found"
+	CodeOpen        = "not-all-clear"
+	CodeVerify      = "verify-failed"
+	CodeUnreadable  = "unreadable"
+)
+
+// exits is the one place that turns a code into an exit code; every other code is
+// a failure.
+var exits = map[string]int{
+	CodeUsage:  ExitUsage,
+	CodeOpen:   ExitOpen,
+	CodeVerify: ExitNotVerified,
+}
+
+// An Error is a failure with a code for scripts, a sentence for people and what
+// to do about it. Commands of the [Engine] may return one; any other error has
+// the code "failed".
+type Error struct {
+	Code    string
+	Message string
+	Do      string
+	Err     error
+	// Said: the command has printed its result, which tells the failure already.
+	Said bool
+	// Usage: the server found the request malformed; nothing was started.
+	Usage bool
+}
+
+func (e *Error) Error() string {
+	if e.Do == "" {
+		return e.Message
+	}
+	return e.Message + ": " + e.Do
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Usage is an error of the person who typed the command: nothing was started.
+func Usage(do, format string, args ...any) error {
+	return &Error{Code: CodeUsage, Message: fmt.Sprintf(format, args...), Do: do}
+}
+
+// Failed is a failure with a code of its own.
+func Failed(code, do, format string, args ...any) error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...), Do: do}
+}
+
+// said marks a failure that the printed result tells already.
+func said(code, message string) error {
+	return &Error{Code: code, Message: message, Said: true}
+}
+
+// asError gives every error its code.
+func asError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &Error{Code: CodeFailed, Message: err.Error(), Err: err}
+}
+
+func (e *Error) exit() int {
+	if e.Usage {
+		return ExitUsage
+	}
+	if n, ok := exits[e.Code]; ok {
+		return n
+	}
+	return ExitFailed
+}
+
+// finish reports err and gives the exit code.
+func finish(s IOStreams, asJSON bool, err error) int {
+	if err == nil {
+		return ExitDone
+	}
+	e := asError(err)
+	if e.Said {
+		return e.exit()
+	}
+	if asJSON {
+		writeJSON(s.Out, errorDocument(e))
+	}
+	message := clean(e.Message)
+	fmt.Fprintf(s.Err, "rekey: %s\n", message)
+	if e.Do != "" {
+		fmt.Fprintf(s.Err, "       %s\n", strings.ReplaceAll(clean(e.Do), "\n", "\n       "))
+	}
+	return e.exit()
+}
+
+func errorDocument(e *Error) view.Error {
+	return view.Error{Error: view.ErrorBody{Code: e.Code, Message: e.Message, Do: e.Do}}
+}

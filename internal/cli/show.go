@@ -1,0 +1,557 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"rekey/internal/plan"
+	"rekey/internal/view"
+)
+
+// shower writes an incident for a person who was woken by it: the verdict first,
+// then what waits for whom with the command to type, then the facts.
+type shower struct {
+	p   palette
+	now time.Time
+	v   view.Incident
+}
+
+func (s shower) text() string {
+	var b []string
+	b = append(b, s.head()...)
+	b = append(b, s.section("Waiting for", s.waiting())...)
+	b = append(b, s.section(fmt.Sprintf("Items (%d)", s.v.Totals.Items), s.items())...)
+	b = append(b, s.section("Plan", s.plan())...)
+	b = append(b, s.section("Approvals", s.approvals())...)
+	b = append(b, s.section("Holds", s.holds())...)
+	b = append(b, s.section("Refused", s.refusals())...)
+	b = append(b, s.section("Not seen", s.unseen())...)
+	b = append(b, s.section("Obligations", s.obligations())...)
+	b = append(b, s.section("Contain on report", s.contain())...)
+	b = append(b, s.section("Reports", s.reports())...)
+	b = append(b, s.section("Notes", s.notes())...)
+	b = append(b, s.section("Record", s.record())...)
+	return strings.Join(b, "\n")
+}
+
+func (s shower) section(title string, lines []string) []string {
+	if len(lines) == 0 {
+		return nil
+	}
+	return append([]string{"", s.p.bold(title)}, lines...)
+}
+
+// Verdict is one sentence that says how it stands.
+func verdict(v view.Incident) string {
+	total, dead := v.Totals.Items, deadCount(v)
+	keys := count(total, "key", "keys")
+	switch {
+	case v.State == "all-clear":
+		return "ALL CLEAR: every item is in a proven end state"
+	case v.State == "contained":
+		return fmt.Sprintf("CONTAINED: all old keys are dead; %s open", count(v.Totals.Open, "item is", "items are"))
+	case total == 0:
+		return "NOT CONTAINED: the scope is being read"
+	case v.Truncated:
+		return fmt.Sprintf("NOT CONTAINED: %d of %s open", v.Totals.Open, count(total, "item", "items"))
+	case len(openApprovals(v)) > 0 && dead == 0:
+		return fmt.Sprintf("NOT CONTAINED: nothing is killed yet; %s", waitsForVotes(v))
+	case dead < total:
+		return fmt.Sprintf("NOT CONTAINED: %d of %s proven dead", dead, keys)
+	}
+	return fmt.Sprintf("NOT CONTAINED: all %s dead, %s open", keys, count(v.Totals.Open, "item", "items"))
+}
+
+func waitsForVotes(v view.Incident) string {
+	n := 0
+	for _, a := range openApprovals(v) {
+		n += max(a.Needed-approved(a), 0)
+	}
+	return "it waits for " + count(n, "vote", "votes")
+}
+
+func (s shower) head() []string {
+	v := s.v
+	verdictLine := verdict(v)
+	switch v.State {
+	case "all-clear", "contained":
+		verdictLine = s.p.green(verdictLine)
+	default:
+		verdictLine = s.p.red(verdictLine)
+	}
+	out := []string{s.p.bold(v.ID) + "  " + verdictLine}
+	facts := []string{stateColour(s.p, or(v.Severity, "severity unknown")), "phase " + or(v.Phase, "?")}
+	if v.Times.Reported != "" {
+		facts = append(facts, "reported "+ago(v.Times.Reported, s.now))
+	}
+	if v.Times.Contained != "" {
+		facts = append(facts, "contained "+ago(v.Times.Contained, s.now))
+	}
+	if v.Times.Closed != "" {
+		facts = append(facts, "closed "+ago(v.Times.Closed, s.now))
+	}
+	if e := eta(v, s.now); e != "" {
+		facts = append(facts, e)
+	}
+	out = append(out, "  "+strings.Join(facts, ", "))
+	if v.ReopenedFrom != "" {
+		out = append(out, "  reopened; before: "+v.ReopenedFrom)
+	}
+	return out
+}
+
+// waiting lists what a person must do, and how.
+func (s shower) waiting() []string {
+	var out []string
+	for _, a := range openApprovals(s.v) {
+		left := ""
+		if a.Expires != "" {
+			left = ", expires " + ago(a.Expires, s.now)
+		}
+		out = append(out, fmt.Sprintf("  %s  %s: %s%s", s.p.yellow(a.ID), approvalTitle(a), votesOf(a), left))
+		if a.What != "" {
+			out = append(out, "      "+line(a.What))
+		}
+		out = append(out, "      $ "+approveHint(s.v.ID, a))
+	}
+	for _, h := range s.v.NeedsHuman {
+		if h.State != "" && h.State != "open" {
+			continue
+		}
+		out = append(out, fmt.Sprintf("  %s  %s%s", s.p.yellow(h.ID), line(h.What), whoUntil(h.Owner, h.Due, s.now)))
+		if h.Steps != "" {
+			out = append(out, "      steps: "+line(h.Steps))
+		}
+		out = append(out, fmt.Sprintf("      $ rekey incident resolve %s --task %s --as done --reason WHAT-YOU-DID", s.v.ID, h.ID))
+	}
+	for _, g := range openReasons(s.v) {
+		out = append(out, fmt.Sprintf("  %s: %s%s", count(g.n, "item", "items"), g.why, whoUntil(g.owner, g.due, s.now)))
+	}
+	return out
+}
+
+func whoUntil(owner, due string, now time.Time) string {
+	out := ""
+	if owner != "" {
+		out += ", for " + owner
+	}
+	if due != "" {
+		out += ", due " + ago(due, now)
+	}
+	return out
+}
+
+func approvalTitle(a view.Approval) string {
+	title := a.For
+	if a.Strategy != "" {
+		title += " " + a.Strategy
+	}
+	if a.Wave > 0 {
+		title += fmt.Sprintf(" of wave %d", a.Wave)
+	}
+	if n := len(a.Items); n > 0 {
+		title += " (" + count(n, "item", "items") + ")"
+	}
+	return title
+}
+
+func votesOf(a view.Approval) string {
+	var who []string
+	for _, v := range a.Votes {
+		who = append(who, fmt.Sprintf("%s %s as %s", v.Actor, v.Vote, v.Role))
+	}
+	out := fmt.Sprintf("%d of %s (%s)", approved(a), count(a.Needed, "vote", "votes"), strings.Join(a.Roles, ", "))
+	if len(who) > 0 {
+		out += ": " + strings.Join(who, ", ")
+	}
+	return out
+}
+
+// approveHint is the command that votes for a.
+func approveHint(id string, a view.Approval) string {
+	return fmt.Sprintf("rekey incident approve %s --wave %s --approval %s", id, shortHash(a.WaveHash), a.ID)
+}
+
+// hashDigits are shown of a wave's hash and are enough to name it.
+const hashDigits = 16
+
+func shortHash(h string) string {
+	h = strings.TrimPrefix(h, "sha256:")
+	if len(h) > hashDigits {
+		return h[:hashDigits]
+	}
+	return h
+}
+
+func (s shower) items() []string {
+	out := itemLines(s.v.Items, s.p, "  ", true)
+	if s.v.Truncated {
+		out = append(out, fmt.Sprintf("  ... the first %d; the rest: rekey incident items %s --all", len(s.v.Items), s.v.ID))
+	}
+	return out
+}
+
+// itemLines is a table of items.
+func itemLines(items []view.Item, p palette, indent string, header bool) []string {
+	if len(items) == 0 {
+		return nil
+	}
+	t := table{style: func(column int, cell string) string {
+		if column == 4 || column == 5 || column == 6 {
+			return stateColour(p, cell)
+		}
+		return cell
+	}}
+	t.add("ITEM", "KEY", "STRATEGY", "STEP", "OLD KEY", "NEW KEY", "END STATE", "")
+	for _, it := range items {
+		key := it.Provider + "/" + it.Account + " " + or(it.KeyID, it.Kind)
+		var notes []string
+		if it.Death.State == "proving" {
+			notes = append(notes, fmt.Sprintf("%d/%d refusals", it.Death.Refusals, it.Death.Needed))
+		}
+		if it.Death.Rung != "" && it.Death.Rung != "key" {
+			notes = append(notes, "rung "+it.Death.Rung)
+		}
+		if it.Death.Grade != "" {
+			notes = append(notes, "proof "+it.Death.Grade)
+		}
+		if it.Adoption.Dependents > 0 {
+			notes = append(notes, fmt.Sprintf("%d/%d cut over", it.Adoption.CutOver, it.Adoption.Dependents))
+		}
+		if it.Why != "" {
+			notes = append(notes, line(it.Why))
+		}
+		t.add(it.Short, key, or(it.Strategy, "-"), or(it.Step, "-"), or(it.Death.State, "-"), or(it.Adoption.State, "-"), or(it.EndState, "-"), strings.Join(notes, ", "))
+	}
+	lines := t.lines(indent)
+	if !header {
+		return lines[1:]
+	}
+	return lines
+}
+
+func (s shower) plan() []string {
+	pl := s.v.Plan
+	if pl == nil {
+		return nil
+	}
+	out := []string{fmt.Sprintf("  version %d, %s, about %s  (%s)", pl.Version, count(pl.Calls, "call", "calls"), ms(pl.ETAMs), "rekey incident plan "+s.v.ID)}
+	t := table{}
+	for _, w := range pl.Waves {
+		t.add(fmt.Sprintf("wave %d", w.N), w.Strategy, count(w.Items, "item", "items"), w.State, shortHash(w.Hash))
+	}
+	out = append(out, t.lines("  ")...)
+	for _, b := range pl.Breaks {
+		out = append(out, "  "+s.p.yellow("breaks "+b.Dependent)+" for "+outage(b.OutageMs)+budget(b.BudgetMs)+ownedBy(b.Owner))
+	}
+	return out
+}
+
+func outage(n int64) string {
+	if n == 0 {
+		return "no time"
+	}
+	return ms(n)
+}
+
+func budget(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return " (budget " + ms(n) + ")"
+}
+
+func ownedBy(owner string) string {
+	if owner == "" {
+		return ""
+	}
+	return ", owner " + owner
+}
+
+func (s shower) approvals() []string {
+	t := table{}
+	for _, a := range s.v.Approvals {
+		t.add(a.ID, approvalTitle(a), a.State, votesOf(a))
+	}
+	return t.lines("  ")
+}
+
+func (s shower) holds() []string {
+	t := table{}
+	for _, h := range s.v.Holds {
+		t.add(h.ID, h.State, count(len(h.Items), "item", "items"), "by "+h.By, "until "+clock(h.Until), line(h.Why))
+	}
+	return t.lines("  ")
+}
+
+func (s shower) refusals() []string {
+	t := table{}
+	for _, r := range s.v.Refusals {
+		t.add(clock(r.At), r.Actor, r.Action, s.p.red(r.Code), line(r.Why))
+	}
+	return t.lines("  ")
+}
+
+func (s shower) unseen() []string {
+	var out []string
+	for _, u := range s.v.Scope.Unseen {
+		text := "  " + u.Source + ": " + line(u.Why)
+		if u.Permission != "" {
+			text += " (needs " + u.Permission + ")"
+		}
+		out = append(out, text)
+	}
+	for _, d := range s.v.Scope.Dark {
+		out = append(out, fmt.Sprintf("  %s has no logs from %s to %s", d.Source, clock(d.From), clock(d.To)))
+	}
+	if len(out) > 0 && s.v.Scope.Reachable > s.v.Scope.Observed {
+		out = append(out, fmt.Sprintf("  %d observed, %d could be reached", s.v.Scope.Observed, s.v.Scope.Reachable))
+	}
+	return out
+}
+
+func (s shower) obligations() []string {
+	t := table{}
+	for _, o := range s.v.Obligations {
+		t.add(o.ID, "due "+clock(o.Due), ago(o.Due, s.now), line(o.What))
+	}
+	return t.lines("  ")
+}
+
+func (s shower) contain() []string {
+	c := s.v.Contain
+	if c == nil {
+		return nil
+	}
+	word := "not done"
+	if c.Allowed {
+		word = "done: " + or(c.Outcome, "under way")
+	}
+	out := []string{"  " + word}
+	for _, k := range c.Conditions {
+		if !k.Held {
+			out = append(out, "  "+k.ID+": "+line(k.Why))
+		}
+	}
+	return out
+}
+
+func (s shower) reports() []string {
+	t := table{}
+	for _, r := range s.v.Reports {
+		t.add(r.ID, clock(r.Received), r.Source, r.Actor, r.Confidence, line(r.Reason))
+	}
+	return t.lines("  ")
+}
+
+func (s shower) notes() []string {
+	t := table{}
+	for _, n := range s.v.Notes {
+		t.add(clock(n.At), n.Actor, line(n.Text))
+	}
+	return t.lines("  ")
+}
+
+func (s shower) record() []string {
+	var out []string
+	if s.v.Playbook.Name != "" {
+		out = append(out, fmt.Sprintf("  playbook  %s %s", s.v.Playbook.Name, s.v.Playbook.Version))
+	}
+	if b := s.v.Bundle; b != nil {
+		final := ""
+		if !b.Final {
+			final = " (a later one will extend it)"
+		}
+		out = append(out, "  bundle    "+b.Path+final)
+	}
+	for _, k := range slices.Sorted(maps.Keys(s.v.Links)) {
+		out = append(out, fmt.Sprintf("  %-9s %s", k, s.v.Links[k]))
+	}
+	return out
+}
+
+func deadCount(v view.Incident) int {
+	n := 0
+	for _, it := range v.Items {
+		if isDead(it) {
+			n++
+		}
+	}
+	return n
+}
+
+// isDead tells whether an item's old key is proven dead, or never was.
+func isDead(it view.Item) bool {
+	switch it.EndState {
+	case "revoked-verified", "expired-verified", "never-existed-proven":
+		return true
+	}
+	return it.Death.State == "dead"
+}
+
+func openApprovals(v view.Incident) []view.Approval {
+	return slices.DeleteFunc(slices.Clone(v.Approvals), func(a view.Approval) bool { return a.State != "open" })
+}
+
+func approved(a view.Approval) int {
+	n := 0
+	for _, v := range a.Votes {
+		if v.Vote == "approve" {
+			n++
+		}
+	}
+	return n
+}
+
+// An openReason groups items that wait for the same thing.
+type openReason struct {
+	why, owner, due string
+	n               int
+}
+
+func openReasons(v view.Incident) []openReason {
+	found := map[openReason]int{}
+	for _, it := range v.Items {
+		if it.Open.Why != "" && it.EndState == "" {
+			found[openReason{why: line(it.Open.Why), owner: it.Open.Owner, due: it.Open.Due}]++
+		}
+	}
+	var out []openReason
+	for r, n := range found {
+		r.n = n
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b openReason) int {
+		return cmp.Or(cmp.Compare(a.due, b.due), cmp.Compare(a.why, b.why), cmp.Compare(a.owner, b.owner))
+	})
+	return out
+}
+
+// eta says how long the plan still takes, from the first call on.
+func eta(v view.Incident, now time.Time) string {
+	if v.Plan == nil || v.State == "contained" || v.State == "all-clear" || v.Plan.ETAMs == 0 {
+		return ""
+	}
+	first := ""
+	for _, it := range v.Items {
+		for _, o := range it.Outcomes {
+			if first == "" || o.At < first {
+				first = o.At
+			}
+		}
+	}
+	if first == "" {
+		return "about " + ms(v.Plan.ETAMs) + " once approved"
+	}
+	at, err := time.Parse(time.RFC3339, first)
+	if err != nil {
+		return ""
+	}
+	left := time.Duration(v.Plan.ETAMs)*time.Millisecond - now.Sub(at)
+	if left < 0 {
+		return span(-left) + " longer than planned"
+	}
+	return "about " + span(left) + " left"
+}
+
+// planText is every wave with every call, for the person who approves it.
+func planText(p plan.Plan, c palette) []string {
+	out := []string{fmt.Sprintf("Plan version %d  %s", p.Version, p.Hash),
+		fmt.Sprintf("  %s in %s, about %s", count(p.Calls, "call", "calls"), count(len(p.Waves), "wave", "waves"), ms(p.ETAMs))}
+	for _, w := range p.Waves {
+		out = append(out, "", c.bold(fmt.Sprintf("Wave %d: %s of %s", w.N, w.Strategy, count(len(w.Items), "item", "items"))), "  "+w.Hash)
+		for _, g := range w.Gates {
+			out = append(out, "  gate: "+g)
+		}
+		for i, it := range w.Items {
+			if i == shownItems {
+				out = append(out, fmt.Sprintf("  ... and %s under the same strategy (--json has all)", count(len(w.Items)-i, "item", "items")))
+				break
+			}
+			out = append(out, itemPlan(p, it, c)...)
+		}
+	}
+	return append(out, breaksText(p.Breaks, c)...)
+}
+
+// shownItems bounds what a person is shown of one wave.
+const shownItems = 50
+
+func itemPlan(p plan.Plan, it plan.Item, c palette) []string {
+	head := fmt.Sprintf("  %s  %s/%s %s", it.Key.Short(), it.Key.Provider, it.Key.Account, or(it.Key.ID, it.Key.Kind))
+	if it.Key.Principal != "" {
+		head += " of " + it.Key.Principal
+	}
+	out := []string{head + ownedBy(it.Owner)}
+	if d, ok := p.Decision(it.Key.FP); ok {
+		text := "      rule " + d.Rule
+		for _, k := range slices.Sorted(maps.Keys(d.Facts)) {
+			text += fmt.Sprintf(", %s = %s", k, d.Facts[k])
+		}
+		out = append(out, text)
+		for _, k := range slices.Sorted(maps.Keys(d.Skipped)) {
+			out = append(out, fmt.Sprintf("      rule %s could not be told: %s", k, line(d.Skipped[k])))
+		}
+	}
+	t := table{}
+	for i, call := range it.Calls {
+		t.add(fmt.Sprintf("%d.", i+1), call.Verb, callText(call))
+	}
+	out = append(out, t.lines("      ")...)
+	for _, d := range it.Dependents {
+		out = append(out, fmt.Sprintf("      used by %s%s, cut-over %s, proof %s%s", d.ID, ownedBy(d.Owner), or(d.Cutover, "?"), or(d.Proof, "?"), budget(d.BudgetMs)))
+	}
+	for _, r := range it.Rungs {
+		word := "asks again"
+		if r.Approved {
+			word = "approved with this wave"
+		}
+		out = append(out, fmt.Sprintf("      if it still answers: %s (%s)%s", c.yellow(r.Name), word, price(r)))
+	}
+	return out
+}
+
+func callText(c plan.Call) string {
+	text := strings.Join(c.Vendor, ", ")
+	if c.Target != "" {
+		text += " -> " + c.Target
+	}
+	if c.Support == "human" {
+		text += " (by a person)"
+	}
+	return strings.TrimSpace(text)
+}
+
+func price(r plan.Rung) string {
+	var calls []string
+	for _, c := range r.Calls {
+		calls = append(calls, c.Vendor...)
+	}
+	out := ""
+	if len(calls) > 0 {
+		out = ": " + strings.Join(calls, ", ")
+	}
+	if r.Price != "" {
+		out += "; " + line(r.Price)
+	}
+	return out
+}
+
+func breaksText(breaks []plan.Break, c palette) []string {
+	if len(breaks) == 0 {
+		return []string{"", "Breaks nobody that is known"}
+	}
+	out := []string{"", c.bold("Breaks")}
+	for _, b := range breaks {
+		text := "  " + c.yellow(b.Dependent) + " for " + outage(b.OutageMs) + budget(b.BudgetMs) + ownedBy(b.Owner)
+		if b.Why != "" {
+			text += ": " + line(b.Why)
+		}
+		out = append(out, text)
+	}
+	return out
+}

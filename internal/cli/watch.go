@@ -1,0 +1,233 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rekey/internal/view"
+)
+
+const (
+	defaultInterval = time.Second
+	leastInterval   = 10 * time.Millisecond
+)
+
+func intervalFlag(cmd *cobra.Command, d *time.Duration) {
+	cmd.Flags().DurationVar(d, "interval", defaultInterval, "how often to look")
+}
+
+func (a *app) watchCommand() *cobra.Command {
+	var every time.Duration
+	cmd := &cobra.Command{
+		Use:   "watch ID",
+		Short: "Follow an incident until it is closed",
+		Long: `watch draws how far each phase is, how many keys are proven dead and who is waited
+for. Not on a terminal it prints one line per change; with --json one object a
+line, as "incident show --json" gives it. It ends when the incident is closed and
+its bundle is sealed.`,
+		Example: example("rekey incident watch inc-7f3a9c2e41d0", "rekey incident watch inc-7f3a9c2e41d0 --json | jq -r .state"),
+		Args:    exactly("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := incidentID(args[0]); err != nil {
+				return err
+			}
+			c, err := a.client()
+			if err != nil {
+				return err
+			}
+			sink := a.progressOn(a.io.Out, a.io.OutTTY)
+			if a.asJSON {
+				sink = &jsonProgress{out: a.io.Out}
+			}
+			_, err = a.follow(cmd.Context(), c, args[0], every, sink, func(v view.Incident) bool {
+				return v.Times.Closed != "" && v.Times.Sealed != ""
+			})
+			if errors.Is(err, context.Canceled) {
+				return nil // the person has seen enough
+			}
+			return err
+		},
+	}
+	intervalFlag(cmd, &every)
+	return cmd
+}
+
+// A progress shows one reading after the other.
+type progress interface {
+	show(v view.Incident, raw json.RawMessage) error
+	// trouble says that the server did not answer, and goes on.
+	trouble(err error)
+	done()
+}
+
+// follow reads an incident until done says so, ctx ends, or it is refused. A
+// server that is away for a while is waited for: incidents outlive it.
+func (a *app) follow(ctx context.Context, c *client, id string, every time.Duration, sink progress, done func(view.Incident) bool) (view.Incident, error) {
+	defer sink.done()
+	every = max(every, leastInterval)
+	var last view.Incident
+	for first := true; ; first = false {
+		var v view.Incident
+		raw, err := c.get(ctx, incidentPath(id), nil, &v)
+		switch {
+		case ctx.Err() != nil:
+			return last, context.Canceled
+		case err == nil:
+			last = v
+			if err := sink.show(v, raw); err != nil {
+				return last, err
+			}
+			if done(v) {
+				return last, nil
+			}
+		case first || asError(err).Code != CodeUnreachable:
+			return last, err
+		default:
+			sink.trouble(err)
+		}
+		t := time.NewTimer(every)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return last, context.Canceled
+		case <-t.C:
+		}
+	}
+}
+
+// progressOn draws on a terminal and writes lines elsewhere.
+func (a *app) progressOn(w io.Writer, tty bool) progress {
+	if a.io.redraws(tty) {
+		return &drawnProgress{io: a.io, out: w, p: palette(a.io.colour(tty))}
+	}
+	return &lineProgress{io: a.io, out: w}
+}
+
+// jsonProgress writes each reading that differs from the one before as one line.
+type jsonProgress struct {
+	out  io.Writer
+	last string
+}
+
+func (j *jsonProgress) show(_ view.Incident, raw json.RawMessage) error {
+	if string(raw) == j.last {
+		return nil
+	}
+	j.last = string(raw)
+	return writeRaw(j.out, raw, true)
+}
+
+func (j *jsonProgress) trouble(error) {}
+func (j *jsonProgress) done()         {}
+
+// lineProgress writes one line per change, with the time.
+type lineProgress struct {
+	io   IOStreams
+	out  io.Writer
+	last view.Incident
+	away bool
+}
+
+func (l *lineProgress) show(v view.Incident, _ json.RawMessage) error {
+	cleanAll(&v)
+	if l.away {
+		l.say("rekey answers again")
+		l.away = false
+	}
+	for _, c := range changes(l.last, v) {
+		l.say(c)
+	}
+	for _, q := range openApprovals(v) {
+		if !wasOpen(l.last, q.ID) {
+			l.say("to approve: " + approveHint(v.ID, q))
+		}
+	}
+	l.last = v
+	return nil
+}
+
+func wasOpen(v view.Incident, id string) bool {
+	for _, a := range openApprovals(v) {
+		if a.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *lineProgress) trouble(err error) {
+	if !l.away {
+		l.say(asError(err).Message + "; waiting for it")
+	}
+	l.away = true
+}
+
+func (l *lineProgress) say(text string) {
+	fmt.Fprintf(l.out, "%s %s\n", l.io.Now().UTC().Format("15:04:05Z"), line(text))
+}
+
+func (l *lineProgress) done() {}
+
+// drawnProgress draws each reading over the one before (ECMA-48: CUU, ED, DECTCEM).
+type drawnProgress struct {
+	io    IOStreams
+	out   io.Writer
+	p     palette
+	rows  int
+	width int
+	last  []string
+}
+
+const (
+	hideCursor = "\x1b[?25l"
+	showCursor = "\x1b[?25h"
+	eraseBelow = "\x1b[J"
+	eraseLine  = "\x1b[K"
+	eraseAll   = "\x1b[H\x1b[2J"
+)
+
+func (d *drawnProgress) show(v view.Incident, _ json.RawMessage) error {
+	cleanAll(&v)
+	width, height := d.io.size()
+	d.last = frame(v, d.io.Now(), d.p, width, height)
+	return d.draw(d.last, width)
+}
+
+func (d *drawnProgress) draw(lines []string, width int) error {
+	var b strings.Builder
+	switch {
+	case d.rows == 0:
+		b.WriteString(hideCursor)
+	case width != d.width: // what was drawn has wrapped: its place cannot be told
+		b.WriteString(eraseAll)
+	default:
+		fmt.Fprintf(&b, "\x1b[%dA\r", d.rows)
+	}
+	for _, l := range lines {
+		b.WriteString(l + eraseLine + "\n")
+	}
+	b.WriteString(eraseBelow)
+	d.rows, d.width = len(lines), width
+	_, err := io.WriteString(d.out, b.String())
+	return err
+}
+
+func (d *drawnProgress) trouble(err error) {
+	width, _ := d.io.size()
+	lines := append(append([]string{}, d.last...), cut(d.p.red("  "+line(asError(err).Message)+"; waiting for it"), width))
+	// Only a broken terminal fails here, and the next frame says so.
+	_ = d.draw(lines, width)
+}
+
+func (d *drawnProgress) done() {
+	if d.rows > 0 {
+		fmt.Fprint(d.out, showCursor)
+	}
+}
