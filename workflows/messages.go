@@ -55,7 +55,8 @@ const (
 	ActivityPlan     = "engine.Plan"     // PlanInput -> plan.Plan
 	ActivityClaim    = "engine.Claim"    // ClaimInput -> ClaimResult
 	ActivitySeal     = "engine.Seal"     // SealInput -> SealResult
-	ActivityForget   = "engine.Forget"   // ForgetInput -> ForgetResult
+	ActivityForget   = "engine.Forget"   // ForgetInput -> nothing
+	ActivityAlarm    = "engine.Alarm"    // AlarmInput -> nothing
 )
 
 // IncidentID and friends build workflow ids. No key, person or customer is in
@@ -142,6 +143,8 @@ type IncidentInput struct {
 type Reopened struct {
 	Run    string `json:"run"`
 	Digest string `json:"digest"`
+	// Waves is how many waves the incident had: numbers go on.
+	Waves int `json:"waves,omitempty"`
 }
 
 // Report is what a trigger says. It holds no secret: Secret is a handle in the
@@ -306,6 +309,11 @@ type PlanInput struct {
 	Report   Report             `json:"report"`
 	Held     []string           `json:"held,omitempty"`
 	Now      time.Time          `json:"now"`
+	// Started are waves that run or have ended: they stay in the plan as they are,
+	// and their items are only decided again, so that abuse can promote them.
+	Started []plan.Wave `json:"started,omitempty"`
+	// Kinds as pinned.
+	Kinds map[string]KindFacts `json:"kinds"`
 	// Malicious are uses that a person declared, by fingerprint.
 	Malicious map[string]int64 `json:"malicious,omitempty"`
 }
@@ -332,6 +340,16 @@ type SealInput struct {
 	Plans     []plan.Plan `json:"plans,omitempty"`
 	Evidence  []Evidence  `json:"evidence,omitempty"`
 	Now       time.Time   `json:"now"`
+	// Extend: take view, plans and evidence from the bundle before.
+	Extend bool `json:"extend,omitempty"`
+}
+
+// AlarmInput reports a use of a dead key that succeeded.
+type AlarmInput struct {
+	Incident string         `json:"incident"`
+	Key      activities.Key `json:"key"`
+	Hit      Hit            `json:"hit"`
+	Now      time.Time      `json:"now"`
 }
 
 // SealResult names the bundle.
@@ -344,11 +362,4 @@ type SealResult struct {
 // ForgetInput destroys the sealed secrets of an incident.
 type ForgetInput struct {
 	Incident string `json:"incident"`
-	// Handles are destroyed; none: all of the incident.
-	Handles []string `json:"handles,omitempty"`
-}
-
-// ForgetResult counts them.
-type ForgetResult struct {
-	Destroyed int `json:"destroyed"`
 }

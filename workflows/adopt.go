@@ -1,0 +1,334 @@
+package workflows
+
+import (
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"rekey/activities"
+	"rekey/internal/canon"
+	"rekey/internal/event"
+	"rekey/internal/view"
+	"rekey/playbooks"
+)
+
+// cutoverPolls are the waits between two looks at who uses the new key. They grow:
+// a wait of three days costs some eighty looks, not thousands.
+var cutoverPolls = []time.Duration{time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour}
+
+// newKeyLag bounds how long a new key may need before it works: vendors say
+// seconds, users have seen fifteen.
+const newKeyLag = 5 * time.Minute
+
+// issue makes the replacement. Where the principal has no free slot the dead key
+// gives its own: Revoke comes earlier, with its own votes.
+func (it *item) issue(ctx workflow.Context) error {
+	w := it.w
+	if it.newKey != "" {
+		return nil
+	}
+	if it.aboveSessions() {
+		// Under a Deny the new key of the same principal would be refused too.
+		_, _, err := w.human(ctx, it, view.Human{
+			What: fmt.Sprintf("%s was killed at rung %s, which refuses any new key of its principal: make a key on a new principal, or lift the Deny by a vote after Revoke; then resolve --as adopted", it.v.Short, it.v.Death.Rung),
+		}, time.Time{}, nil)
+		return err
+	}
+	if !w.hasVerb(it, activities.Issue) {
+		_, _, err := w.human(ctx, it, view.Human{What: "make the replacement of " + it.v.Short + " by hand", Steps: w.kind(it.ref.Key).Verbs[activities.Issue].Steps}, time.Time{}, nil)
+		return err
+	}
+	handle := "new/" + it.v.Short
+	req := activities.Request{Ref: it.ref, Handle: handle, Now: w.clk.Now(ctx)}
+	for {
+		a, err := it.must(ctx, activities.Issue, req)
+		if err != nil || it.accepted != nil {
+			return err
+		}
+		if a.Issue != nil && a.Outcome.Reached() {
+			it.newKey, it.handle = a.Issue.New.ID, handle
+			it.v.Adoption.State, it.v.Adoption.NewKeyID = "issued", it.newKey
+			it.publish(ctx)
+			return nil
+		}
+		if a.Detail != activities.SlotNeeded {
+			return nil // a person took it over
+		}
+		if it.v.Death.State != "dead" {
+			_, _, err := w.human(ctx, it, view.Human{
+				What: "no free slot for the replacement of " + it.v.Short + ": free one at its principal, then resolve",
+			}, time.Time{}, nil)
+			if err != nil || it.accepted != nil {
+				return err
+			}
+			continue
+		}
+		before := it.revoked
+		if err := it.revoke(ctx); err != nil || it.accepted != nil {
+			return err
+		}
+		if before || !it.revoked {
+			// The slot is taken by something else: never delete what we did not make.
+			_, _, err := w.human(ctx, it, view.Human{
+				What: "another key holds the last slot of the principal of " + it.v.Short + ": free it, then resolve",
+			}, time.Time{}, nil)
+			if err != nil || it.accepted != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (it *item) aboveSessions() bool {
+	switch playbooks.Rung(it.v.Death.Rung) {
+	case playbooks.RungPrincipal, playbooks.RungParentDeny, playbooks.RungNetworkBind:
+		return true
+	}
+	return false
+}
+
+// distribute puts the replacement into every store of the plan.
+func (it *item) distribute(ctx workflow.Context) error {
+	w := it.w
+	if it.newKey == "" {
+		return nil
+	}
+	if len(it.plan.Stores) == 0 || !w.hasVerb(it, activities.Distribute) {
+		_, _, err := w.human(ctx, it, view.Human{What: fmt.Sprintf("hand the new key %s over: no store is named for it (read it once through rekey's sealed store)", it.newKey)}, time.Time{}, nil)
+		return err
+	}
+	for _, s := range it.plan.Stores {
+		a, err := it.must(ctx, activities.Distribute, activities.Request{Ref: it.ref, Handle: it.handle, NewKeyID: it.newKey, Target: s.Target, Name: s.Name})
+		if err != nil || it.accepted != nil {
+			return err
+		}
+		if a.Outcome.Reached() {
+			it.v.Adoption.Receipts++
+		}
+	}
+	it.placed = w.clk.Now(ctx)
+	it.v.Adoption.State = "distributed"
+	it.publish(ctx)
+	return nil
+}
+
+// probeNew proves that the replacement works.
+func (it *item) probeNew(ctx workflow.Context) error {
+	w := it.w
+	if it.newKey == "" || it.handle == "" {
+		return nil
+	}
+	for began := w.clk.Now(ctx); ; {
+		a, err := w.call.once(ctx, activities.Probe, activities.Request{Ref: it.ref, Mode: activities.ProbeAuth, Handle: it.handle, NewKeyID: it.newKey, Vantage: it.vantages(activities.ProbeAuth)[0]})
+		if err != nil || it.accepted != nil {
+			return err
+		}
+		if a.Probe != nil && a.Probe.Saw == activities.ProbeAlive {
+			return nil
+		}
+		if w.clk.Now(ctx).Sub(began) >= newKeyLag {
+			_, _, err := w.human(ctx, it, view.Human{What: fmt.Sprintf("the new key %s does not work after %s: look at it before the old one is destroyed, then resolve", it.newKey, newKeyLag)}, time.Time{}, nil)
+			if err != nil || it.accepted != nil {
+				return err
+			}
+			began = w.clk.Now(ctx)
+		}
+		if err := w.clk.Sleep(ctx, 5*time.Second, "new key of "+it.v.Short+" is not usable yet"); err != nil {
+			return err
+		}
+	}
+}
+
+// notice is the warn-before-cut gate. Channels come later: a person sends the text
+// and resolves the step, or the cut-off of the strategy overrides it, on record.
+func (it *item) notice(ctx workflow.Context) error {
+	w := it.w
+	gated := false
+	for _, n := range w.pb.Notices {
+		gated = gated || n.Gate == playbooks.GateWarnBeforeCut
+	}
+	if !gated || it.promoted {
+		return nil
+	}
+	until := it.cutoff(ctx)
+	text := it.noticeText(until)
+	record(ctx, w.clk.Now(ctx), event.Event{Type: event.EventNotice, FP: it.v.FP, Attrs: map[string]string{"gate": playbooks.GateWarnBeforeCut, "cutoff": canon.Time(until)}})
+	cmd, ok, err := w.human(ctx, it, view.Human{What: "send the notice to the owner of " + it.v.Short + " before it is cut, then resolve", Text: text}, until, func() bool { return it.promoted })
+	if err != nil || it.accepted != nil {
+		return err
+	}
+	how := "cut-off override"
+	switch {
+	case ok:
+		how = "notice sent, says " + cmd.Actor
+	case it.promoted:
+		how = "promoted to revoke-now"
+	}
+	record(ctx, w.clk.Now(ctx), event.Event{Type: event.EventGate, FP: it.v.FP, Result: how, Attrs: map[string]string{"gate": playbooks.GateWarnBeforeCut}})
+	return nil
+}
+
+func (it *item) noticeText(cutoff time.Time) string {
+	s := fmt.Sprintf("A key that you use has leaked and is being replaced.\n\nKey: %s (%s, account %s)\n", it.ref.Key.ID, it.ref.Key.Provider, it.ref.Key.Account)
+	if it.newKey != "" {
+		s += fmt.Sprintf("Replacement: %s, already in the store where you read it.\n", it.newKey)
+	}
+	for _, st := range it.plan.Stores {
+		s += fmt.Sprintf("Store: %s %s\n", st.Target, st.Name)
+	}
+	s += fmt.Sprintf("\nWhat you must do: switch to the replacement before %s. After that the old key is refused.\n", canon.Time(cutoff))
+	return s + "Incident: " + it.w.in.Incident + "\n"
+}
+
+// cutoff is when the old key dies whoever still uses it. It is fixed the first
+// time it is asked for.
+func (it *item) cutoff(ctx workflow.Context) time.Time {
+	if it.cut.IsZero() {
+		it.cut = it.w.clk.Now(ctx).Add(it.w.pb.Strategy(it.w.in.Wave.Strategy).Cutoff.Std())
+	}
+	return it.cut
+}
+
+// waitCutover waits until every dependent is seen on the new key, or for the
+// cut-off, or until abuse promotes the item.
+func (it *item) waitCutover(ctx workflow.Context) error {
+	until := it.cutoff(ctx)
+	if it.newKey == "" {
+		return nil
+	}
+	it.wait(ctx, "dependents move to the new key", it.owner(), until)
+	defer it.going(ctx)
+	over, err := it.watchCutover(ctx, until)
+	if err != nil || it.accepted != nil {
+		return err
+	}
+	if !over {
+		how := "cut-off reached"
+		if it.promoted {
+			how = "promoted to revoke-now"
+		}
+		record(ctx, it.w.clk.Now(ctx), event.Event{Type: event.EventGate, FP: it.v.FP, Result: how, Attrs: map[string]string{"gate": "cut-over", "cut_over": itoa(it.v.Adoption.CutOver), "dependents": itoa(it.v.Adoption.Dependents)}})
+	}
+	return nil
+}
+
+// watchCutover looks at who uses the new key until all dependents do.
+func (it *item) watchCutover(ctx workflow.Context, until time.Time) (bool, error) {
+	w := it.w
+	for n := 0; ; n++ {
+		over, err := it.cutover(ctx)
+		if err != nil || over {
+			return over, err
+		}
+		at := w.clk.Now(ctx).Add(cutoverPolls[min(n, len(cutoverPolls)-1)])
+		if !until.IsZero() && at.After(until) {
+			at = until
+		}
+		stop, err := w.clk.Wait(ctx, at, "cut-over of "+it.v.Short, func() bool { return it.promoted || it.accepted != nil || it.attested })
+		if err != nil {
+			return false, err
+		}
+		if it.attested {
+			it.adopted(ctx, "attested")
+			return true, nil
+		}
+		if stop || (!until.IsZero() && !w.clk.Now(ctx).Before(until)) {
+			return false, nil
+		}
+	}
+}
+
+// cutover reads the uses of the new key since it was distributed and counts the
+// dependents among them. Uses carry no names: one dependent is proven by any use
+// that is not ours, n dependents by n different callers.
+func (it *item) cutover(ctx workflow.Context) (bool, error) {
+	w := it.w
+	want := len(it.plan.Dependents)
+	if want == 0 {
+		it.adopted(ctx, "no dependents")
+		return true, nil
+	}
+	ref := it.ref
+	ref.Key.ID, ref.Secret = it.newKey, ""
+	a, err := w.call.once(ctx, activities.Inspect, activities.Request{Ref: ref, Since: it.placed, Now: w.clk.Now(ctx)})
+	if err != nil || a.Inspect == nil {
+		return false, err
+	}
+	callers := map[string]bool{}
+	for _, u := range a.Inspect.Uses {
+		if u.Last.After(it.placed) && u.Count > u.Refused {
+			callers[u.Source+" "+u.Agent] = true
+		}
+	}
+	seen := min(len(callers), want)
+	if seen != it.v.Adoption.CutOver {
+		it.v.Adoption.CutOver = seen
+		it.publish(ctx)
+	}
+	if seen < want {
+		return false, nil
+	}
+	it.adopted(ctx, "last-used")
+	return true, nil
+}
+
+func (it *item) adopted(ctx workflow.Context, proof string) {
+	if it.v.Adoption.State == "adopted" {
+		return
+	}
+	it.v.Adoption.State = "adopted"
+	record(ctx, it.w.clk.Now(ctx), event.Event{Type: event.EventAdopted, FP: it.v.FP, Result: proof, Attrs: map[string]string{"new_key_id": it.newKey, "dependents": itoa(len(it.plan.Dependents))}})
+	it.publish(ctx)
+}
+
+// adopt goes on after the old key's end until the replacement is proven adopted,
+// or a person says so or waives it. The incident is contained meanwhile.
+func (it *item) adopt(ctx workflow.Context) error {
+	switch it.v.Adoption.State {
+	case "adopted", "waived":
+		return nil
+	}
+	w := it.w
+	if it.newKey != "" {
+		over, err := it.cutover(ctx)
+		if err != nil || over {
+			return err
+		}
+	}
+	w.humans++
+	h := view.Human{
+		ID: fmt.Sprintf("h%d-%d", w.in.Wave.N, w.humans), FP: it.v.FP, State: "open", Owner: it.owner(),
+		What: "dependents of " + it.v.Short + " are not all seen on the replacement: resolve --as adopted or waived when they are",
+		Due:  canon.Time(w.clk.Now(ctx).Add(24 * time.Hour)),
+	}
+	w.emit(WaveEvent{Kind: waveHuman, Human: &h})
+	it.wait(ctx, h.What, h.Owner, w.clk.Now(ctx).Add(24*time.Hour))
+	for n := 0; ; n++ {
+		at := w.clk.Now(ctx).Add(cutoverPolls[min(n, len(cutoverPolls)-1)])
+		_, err := w.clk.Wait(ctx, at, "adoption of "+it.v.Short, func() bool { _, ok := w.resolved[h.ID]; return ok || it.accepted != nil })
+		if err != nil {
+			return err
+		}
+		if cmd, ok := w.resolved[h.ID]; ok {
+			if cmd.As == "waived" {
+				it.v.Adoption.State = "waived"
+			} else {
+				it.adopted(ctx, "attested by "+cmd.Actor)
+			}
+			return nil
+		}
+		if it.newKey == "" {
+			continue
+		}
+		over, err := it.cutover(ctx)
+		if err != nil {
+			return err
+		}
+		if over {
+			h.State = "lapsed"
+			w.emit(WaveEvent{Kind: waveHuman, Human: &h})
+			return nil
+		}
+	}
+}

@@ -1,0 +1,81 @@
+package workflows
+
+import (
+	"slices"
+
+	"go.temporal.io/sdk/workflow"
+
+	"rekey/internal/view"
+)
+
+// takeEvents receives what the waves tell.
+func (r *incident) takeEvents(ctx workflow.Context) {
+	ch := workflow.GetSignalChannel(ctx, SignalWave)
+	for {
+		var e WaveEvent
+		if !ch.Receive(ctx, &e) {
+			return
+		}
+		r.takeEvent(ctx, e)
+	}
+}
+
+// takeEvent applies one event of a wave. A repeat is dropped by its number.
+func (r *incident) takeEvent(ctx workflow.Context, e WaveEvent) {
+	w := r.waveN(e.Wave)
+	if w == nil || e.Seq <= w.LastEvt {
+		return
+	}
+	w.LastEvt = e.Seq
+	switch e.Kind {
+	case waveItem:
+		if e.Item != nil {
+			v := r.viewOf(e.Item.FP)
+			rule := v.Rule
+			*v = *e.Item
+			v.Rule = rule
+		}
+	case waveAsk:
+		if e.Ask != nil {
+			r.question(ctx, *w, *e.Ask)
+		}
+	case waveHuman:
+		if e.Human != nil {
+			r.putHuman(*e.Human)
+		}
+	case waveFindings:
+		for _, u := range e.Unseen {
+			r.unseen(u)
+		}
+		if s := r.item(e.FP); s != nil {
+			for _, f := range e.Findings {
+				r.finding(ctx, s.Key, f)
+			}
+		}
+	case waveEnded:
+		w.State = "ended"
+	}
+	r.changed = true
+}
+
+func (r *incident) putHuman(h view.Human) {
+	i := slices.IndexFunc(r.st.Humans, func(o view.Human) bool { return o.ID == h.ID })
+	if i < 0 {
+		r.st.Humans = append(r.st.Humans, h)
+		return
+	}
+	if r.st.Humans[i].State == "open" {
+		r.st.Humans[i] = h
+	}
+}
+
+// question opens the approval that a wave asks for.
+func (r *incident) question(ctx workflow.Context, w WaveRun, a Ask) {
+	name := a.For
+	if r.approvalFor(name, w.Wave.Hash, a.Key()) != nil {
+		return
+	}
+	r.open(ctx, r.pb.Approvals[name], Approval{
+		For: name, Ask: a.Key(), Wave: w.Wave.N, WaveHash: w.Wave.Hash, Strategy: string(w.Wave.Strategy), What: a.What, Items: a.FPs,
+	})
+}

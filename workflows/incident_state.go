@@ -1,0 +1,132 @@
+package workflows
+
+import (
+	"time"
+
+	"rekey/activities"
+	"rekey/internal/plan"
+	"rekey/internal/view"
+)
+
+// IncidentState is everything an incident knows. It is plain data, so that the
+// next run goes on with it.
+type IncidentState struct {
+	Opened   time.Time `json:"opened"`
+	Now      time.Time `json:"now"` // of a drill's clock
+	Phase    string    `json:"phase"`
+	State    string    `json:"state"`
+	Severity string    `json:"severity"`
+
+	Reports  []Report        `json:"reports"`
+	Triaged  int             `json:"triaged"` // reports that were looked at
+	Contain  *view.Contain   `json:"contain,omitempty"`
+	Disabled map[string]bool `json:"disabled,omitempty"`
+
+	ScopeVersion int                  `json:"scope_version"`
+	Items        []Scoped             `json:"items"`
+	Unseen       []activities.Unseen  `json:"unseen,omitempty"`
+	Dark         []activities.Window  `json:"dark,omitempty"`
+	Reachable    int                  `json:"reachable"`
+	Evidence     []Evidence           `json:"evidence,omitempty"`
+	Findings     []activities.Finding `json:"findings,omitempty"`
+
+	PlanVersion int         `json:"plan_version"`
+	Plan        *plan.Plan  `json:"plan,omitempty"`
+	Plans       []plan.Plan `json:"plans,omitempty"`
+
+	Approvals []Approval     `json:"approvals,omitempty"`
+	Views     []view.Item    `json:"views,omitempty"` // by fingerprint, sorted
+	Waves     []WaveRun      `json:"waves,omitempty"`
+	NextWave  int            `json:"next_wave"`
+	Humans    []view.Human   `json:"humans,omitempty"`
+	Holds     []HoldState    `json:"holds,omitempty"`
+	Refusals  []view.Refusal `json:"refusals,omitempty"`
+	Notes     []view.Note    `json:"notes,omitempty"`
+	Nonces    []string       `json:"nonces,omitempty"`
+
+	Started    bool         `json:"started"` // start: ask was answered
+	Contained  time.Time    `json:"contained,omitzero"`
+	Closed     time.Time    `json:"closed,omitzero"`
+	Sealed     time.Time    `json:"sealed,omitzero"`
+	Forgotten  bool         `json:"forgotten,omitempty"`
+	FalseAlarm bool         `json:"false_alarm,omitempty"`
+	WatchUntil time.Time    `json:"watch_until,omitzero"`
+	Bundle     *view.Bundle `json:"bundle,omitempty"`
+	Scoping    bool         `json:"scoping,omitempty"` // evidence waits for a new scope version
+}
+
+// A WaveRun is a wave that was started.
+type WaveRun struct {
+	Wave    plan.Wave `json:"wave"`
+	State   string    `json:"state"` // running, ended
+	LastEvt int64     `json:"last_event"`
+	NextCmd int64     `json:"next_command"`
+	Voted   bool      `json:"voted,omitempty"`
+}
+
+// An Approval is a question and its votes.
+type Approval struct {
+	ID         string      `json:"id"`
+	For        string      `json:"for"`
+	Ask        string      `json:"ask,omitempty"` // key of the wave's Ask
+	Wave       int         `json:"wave"`
+	WaveHash   string      `json:"wave_hash"`
+	Strategy   string      `json:"strategy,omitempty"`
+	What       string      `json:"what"`
+	State      string      `json:"state"` // open, granted, denied, voided
+	Needed     int         `json:"needed"`
+	Outside    int         `json:"outside_chat"`
+	Roles      []string    `json:"roles"`
+	EscalateTo []string    `json:"escalate_to,omitempty"`
+	Votes      []view.Vote `json:"votes,omitempty"`
+	Expires    time.Time   `json:"expires"`
+	Window     int64       `json:"window_ms"`
+	Level      int         `json:"level"` // how often it expired
+	Items      []string    `json:"items,omitempty"`
+	// As, Until and Text are of accept-risk and restore.
+	As    string    `json:"as,omitempty"`
+	Until time.Time `json:"until,omitzero"`
+	Text  string    `json:"text,omitempty"`
+	By    string    `json:"by,omitempty"`
+}
+
+// A HoldState is a hold and how it stands.
+type HoldState struct {
+	ID    string    `json:"id"`
+	Items []string  `json:"items"`
+	By    string    `json:"by"`
+	Why   string    `json:"why"`
+	Until time.Time `json:"until,omitzero"`
+	State string    `json:"state"` // open, expired, released
+}
+
+// Phases of an incident, in order.
+const (
+	phasePreserve = "preserve"
+	phaseScope    = "scope"
+	phasePlan     = "plan"
+	phaseApprove  = "approve"
+	phaseAct      = "act"
+	phaseVerify   = "verify"
+	phaseHarden   = "harden"
+	phaseClose    = "close"
+	phaseSeal     = "seal"
+	phaseWatch    = "watch"
+)
+
+// States of an incident.
+const (
+	stateOpen      = "open"
+	stateWaiting   = "waiting"
+	stateContained = "contained"
+	stateAllClear  = "all-clear"
+)
+
+// End states of an item (design section 2).
+const (
+	endRevoked  = "revoked-verified"
+	endExpired  = "expired-verified"
+	endNever    = "never-existed-proven"
+	endAccepted = "accepted-risk"
+	endCustomer = "customer-action-open"
+)

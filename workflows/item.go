@@ -1,0 +1,401 @@
+package workflows
+
+import (
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"rekey/activities"
+	"rekey/internal/canon"
+	"rekey/internal/event"
+	"rekey/internal/plan"
+	"rekey/internal/view"
+	"rekey/playbooks"
+)
+
+// item is one key on its way to a proven end.
+type item struct {
+	w    *wave
+	plan plan.Item
+	ref  activities.Ref
+	v    view.Item
+
+	held     bool
+	promoted bool
+	restore  *WaveCommand
+	restored bool
+	accepted *WaveCommand
+
+	disabled bool
+	revoked  bool
+	killed   time.Time // of the last kill call
+	newKey   string
+	handle   string
+	placed   time.Time // when the replacement was distributed
+	cut      time.Time // the cut-off, once it is fixed
+	attested bool      // a person says that all dependents moved
+}
+
+func newItem(w *wave, p plan.Item) *item {
+	key := p.Key
+	it := &item{
+		w: w, plan: p,
+		ref: activities.Ref{Incident: w.in.Incident, Key: key, Secret: w.in.Secrets[key.FP]},
+		v: view.Item{
+			FP: key.FP, Short: key.Short(), Provider: key.Provider, Account: key.Account, Kind: key.Kind, KeyID: key.ID,
+			Owner: p.Owner, Strategy: string(w.in.Wave.Strategy), Wave: w.in.Wave.N,
+			Death:    view.Death{State: "alive", Needed: w.pb.Verify.K},
+			Adoption: view.Adoption{State: "not-wanted", Dependents: len(p.Dependents)},
+			Outcomes: []view.Outcome{},
+		},
+	}
+	if p.Adopt {
+		it.v.Adoption.State = "waiting"
+	}
+	if w.in.Disabled[key.FP] {
+		it.disabled = true
+		it.killed = w.in.Now
+		it.v.Death.State = "disabled"
+	}
+	if old, ok := w.in.Resume[key.FP]; ok {
+		it.v.Death, it.v.Adoption, it.v.Outcomes = old.Death, old.Adoption, old.Outcomes
+	}
+	return it
+}
+
+// run goes through the strategy's steps and ends the item.
+func (it *item) run(ctx workflow.Context) {
+	for _, s := range it.w.steps(it.plan) {
+		if it.accepted != nil {
+			break
+		}
+		it.v.Step = string(s)
+		it.publish(ctx)
+		if err := it.unheld(ctx); err != nil {
+			return
+		}
+		if err := it.step(ctx, s); err != nil {
+			return // cancelled: the wave is being taken down from outside
+		}
+	}
+	if it.accepted == nil {
+		if err := it.finish(ctx); err != nil {
+			return
+		}
+	}
+	if it.accepted != nil {
+		it.v.EndState, it.v.Approver = it.accepted.As, it.accepted.Actor
+		it.v.Why, it.v.Until = it.accepted.Text, canon.Time(it.accepted.Until)
+	}
+	it.v.Open = view.Open{}
+	it.v.Step = ""
+	record(ctx, it.w.clk.Now(ctx), event.Event{
+		Type: event.EventItem, FP: it.v.FP, Result: it.v.EndState,
+		Attrs: map[string]string{"grade": it.v.Death.Grade, "rung": it.v.Death.Rung, "adoption": it.v.Adoption.State, "new_key_id": it.v.Adoption.NewKeyID},
+	})
+	it.publish(ctx)
+}
+
+// step does one step of the strategy.
+func (it *item) step(ctx workflow.Context, s playbooks.Step) error {
+	switch s {
+	case playbooks.StepDisable:
+		return it.disable(ctx)
+	case playbooks.StepEndSessions:
+		return it.endSessions(ctx)
+	case playbooks.StepProbe:
+		return it.kill(ctx)
+	case playbooks.StepIssue:
+		return it.issue(ctx)
+	case playbooks.StepDistribute:
+		return it.distribute(ctx)
+	case playbooks.StepProbeNew:
+		return it.probeNew(ctx)
+	case playbooks.StepRevoke:
+		return it.revoke(ctx)
+	case playbooks.StepNotice:
+		return it.notice(ctx)
+	case playbooks.StepWaitCutover:
+		return it.waitCutover(ctx)
+	case playbooks.StepWaitQuiet:
+		return it.waitQuiet(ctx)
+	}
+	_, _, err := it.w.human(ctx, it, view.Human{What: fmt.Sprintf("step %s is not done by this build: do it and resolve", s)}, time.Time{}, nil)
+	return err
+}
+
+// disable makes the key useless, reversibly. Where the provider has no Disable,
+// Revoke takes its place behind its own gate (contracts section 6).
+func (it *item) disable(ctx workflow.Context) error {
+	if it.disabled || it.revoked {
+		return nil
+	}
+	info, ok := it.w.kind(it.ref.Key).Verbs[activities.Disable]
+	if !ok {
+		if r, has := it.w.kind(it.ref.Key).Verbs[activities.Revoke]; has && r.Support == activities.ByAPI {
+			return it.revoke(ctx)
+		}
+		return it.byHand(ctx, activities.Disable, "")
+	}
+	if info.Support == activities.ByHuman {
+		return it.byHand(ctx, activities.Disable, info.Steps)
+	}
+	a, err := it.must(ctx, activities.Disable, activities.Request{Ref: it.ref})
+	if err != nil {
+		return err
+	}
+	it.killed = it.w.clk.Now(ctx)
+	if a.Outcome == activities.AlreadyGone {
+		it.revoked = true // somebody destroyed it: still to be proven
+	}
+	it.disabled = true
+	if it.v.Death.State == "alive" {
+		it.v.Death.State = "disabled"
+	}
+	it.publish(ctx)
+	return nil
+}
+
+// endSessions kills what was derived from the key and outlives it.
+func (it *item) endSessions(ctx workflow.Context) error {
+	info, ok := it.w.kind(it.ref.Key).Verbs[activities.EndSessions]
+	if !ok || info.Support != activities.ByAPI {
+		return nil // the ladder's next rung stands for it
+	}
+	_, err := it.must(ctx, activities.EndSessions, activities.Request{Ref: it.ref, Before: it.w.clk.Now(ctx), Roles: it.plan.Roles})
+	it.killed = it.w.clk.Now(ctx)
+	return err
+}
+
+// revoke destroys the key, behind the votes for irreversible verbs. It does
+// nothing when the key was destroyed before.
+func (it *item) revoke(ctx workflow.Context) error {
+	if it.revoked {
+		return nil
+	}
+	info, ok := it.w.kind(it.ref.Key).Verbs[activities.Revoke]
+	if !ok {
+		return nil
+	}
+	yes, err := it.w.ask(ctx, it, Ask{For: playbooks.ApproveIrreversible, What: "Revoke " + it.v.Short + " (irreversible)"})
+	if err != nil || it.accepted != nil {
+		return err
+	}
+	if !yes {
+		_, _, err := it.w.human(ctx, it, view.Human{
+			What:  "Revoke was voted down: decide how " + it.v.Short + " ends (resolve --as accepted-risk, or vote again by resolving this step)",
+			Owner: it.owner(),
+		}, time.Time{}, nil)
+		return err
+	}
+	if err := it.unheld(ctx); err != nil {
+		return err
+	}
+	if info.Support == activities.ByHuman {
+		return it.byHand(ctx, activities.Revoke, info.Steps)
+	}
+	if _, err := it.must(ctx, activities.Revoke, activities.Request{Ref: it.ref}); err != nil || it.accepted != nil {
+		return err
+	}
+	it.revoked, it.disabled = true, true
+	it.killed = it.w.clk.Now(ctx)
+	it.publish(ctx)
+	return nil
+}
+
+// must makes a mutating call until the provider's word is that the state is
+// reached, or until a person took it over. What it gives back is never proof.
+func (it *item) must(ctx workflow.Context, v activities.Verb, req activities.Request) (activities.Attempt, error) {
+	for {
+		a, err := it.w.call.until(ctx, v, req, func(a activities.Attempt) {
+			it.wait(ctx, fmt.Sprintf("%s keeps failing: %s", v, a.Detail), it.owner(), it.w.clk.Now(ctx).Add(humanDue))
+		}, func() bool { return it.accepted != nil })
+		if err != nil {
+			return a, err
+		}
+		it.saw(a)
+		if a.Outcome.Reached() || a.Outcome == activities.DoneAsync || a.Outcome == activities.Assumed || it.accepted != nil {
+			it.going(ctx)
+			return a, nil
+		}
+		if a.Outcome == activities.Unclear && v != activities.Issue && v != activities.Distribute {
+			// The probe tells what the provider could not.
+			return a, nil
+		}
+		if v == activities.Issue && a.Detail == activities.SlotNeeded {
+			return a, nil
+		}
+		what := fmt.Sprintf("%s of %s needs a person: %s", v, it.v.Short, a.Detail)
+		if a.Permission != "" {
+			what = fmt.Sprintf("%s of %s was denied: grant %s to rekey's role, then resolve", v, it.v.Short, a.Permission)
+		}
+		cmd, ok, err := it.w.human(ctx, it, view.Human{What: what, Steps: it.w.kind(it.ref.Key).Verbs[v].Steps}, time.Time{}, nil)
+		if err != nil || !ok {
+			return a, err
+		}
+		if cmd.As == "by-hand" {
+			a.Outcome = activities.Assumed
+			return a, nil
+		}
+	}
+}
+
+// byHand has a person do what the provider has no API for. The probe proves it.
+func (it *item) byHand(ctx workflow.Context, v activities.Verb, steps string) error {
+	_, ok, err := it.w.human(ctx, it, view.Human{What: fmt.Sprintf("%s %s by hand: %s has no API for it", v, it.v.Short, it.ref.Key.Provider), Steps: steps}, time.Time{}, nil)
+	if ok {
+		it.killed = it.w.clk.Now(ctx)
+		it.disabled = true
+		if v == activities.Revoke {
+			it.revoked = true
+		}
+	}
+	return err
+}
+
+// waitQuiet waits for a complaint after Disable. A Restore that people voted for
+// enables the key once, until a time that the provider itself enforces.
+func (it *item) waitQuiet(ctx workflow.Context) error {
+	quiet := it.w.pb.Strategy(it.w.in.Wave.Strategy).Quiet.Std()
+	for {
+		until := it.w.clk.Now(ctx).Add(quiet)
+		it.wait(ctx, "quiet time: nobody may miss the key", it.owner(), until)
+		_, err := it.w.clk.Wait(ctx, until, "quiet time of "+it.v.Short, func() bool {
+			return it.promoted || it.accepted != nil || (it.restore != nil && !it.restored)
+		})
+		it.going(ctx)
+		if err != nil || it.accepted != nil || it.promoted || it.restore == nil || it.restored {
+			return err
+		}
+		if err := it.doRestore(ctx, *it.restore); err != nil {
+			return err
+		}
+	}
+}
+
+func (it *item) doRestore(ctx workflow.Context, cmd WaveCommand) error {
+	it.restored = true
+	a, err := it.must(ctx, activities.Restore, activities.Request{Ref: it.ref, Until: cmd.Until})
+	if err != nil || !a.Outcome.Reached() {
+		return err
+	}
+	it.v.Death.State, it.disabled = "alive", false
+	it.wait(ctx, "restored by "+cmd.Actor+" until the time given", it.owner(), cmd.Until)
+	if _, err := it.w.clk.Wait(ctx, cmd.Until, "end of restore", func() bool { return it.promoted || it.accepted != nil }); err != nil {
+		return err
+	}
+	it.going(ctx)
+	if err := it.disable(ctx); err != nil {
+		return err
+	}
+	return it.kill(ctx)
+}
+
+// finish proves the end once more after the last kill and sets the end state.
+func (it *item) finish(ctx workflow.Context) error {
+	if it.v.Death.State != "dead" {
+		if err := it.kill(ctx); err != nil || it.accepted != nil {
+			return err
+		}
+	}
+	for {
+		// The proof must hold after the last kill, not only before it.
+		dead, err := it.confirm(ctx)
+		if err != nil || it.accepted != nil {
+			return err
+		}
+		if dead {
+			break
+		}
+		it.v.Death.State = "alive"
+		if err := it.kill(ctx); err != nil {
+			return err
+		}
+	}
+	if !it.revoked {
+		_, _, err := it.w.human(ctx, it, view.Human{What: it.v.Short + " is proven dead but not destroyed: revoke it by hand or accept the risk"}, time.Time{}, func() bool { return it.revoked })
+		if err != nil || it.accepted != nil {
+			return err
+		}
+	}
+	it.v.EndState = "revoked-verified"
+	it.publish(ctx)
+	if it.plan.Adopt {
+		return it.adopt(ctx)
+	}
+	return nil
+}
+
+// unheld waits while a hold names the item.
+func (it *item) unheld(ctx workflow.Context) error {
+	if !it.held {
+		return nil
+	}
+	it.wait(ctx, "on hold", it.owner(), time.Time{})
+	_, err := it.w.clk.Wait(ctx, time.Time{}, "hold on "+it.v.Short, func() bool { return !it.held || it.accepted != nil })
+	it.going(ctx)
+	return err
+}
+
+func (it *item) command(cmd WaveCommand) {
+	switch cmd.Kind {
+	case cmdHold:
+		it.held = true
+	case cmdRelease:
+		it.held = false
+	case cmdAttest:
+		it.attested = true
+	case cmdPromote:
+		it.promoted = true
+	case cmdRestore:
+		if !it.restored {
+			it.restore = &cmd
+		}
+	case cmdForget:
+		// The sealed secret is destroyed: from now on the provider's state answers.
+		it.ref.Secret = ""
+	case cmdAccept:
+		it.accepted = &cmd
+	}
+}
+
+func (it *item) owner() string {
+	if it.plan.Owner != "" {
+		return it.plan.Owner
+	}
+	return string(playbooks.RoleCommander)
+}
+
+// saw keeps the outcome of a call for the view.
+func (it *item) saw(a activities.Attempt) {
+	it.v.Outcomes = append(it.v.Outcomes, view.Outcome{
+		Verb: string(a.Verb), Outcome: string(a.Outcome), Attempt: a.N, At: canon.Time(a.At), RequestID: a.RequestID, Detail: a.Detail,
+	})
+	const most = 40
+	if n := len(it.v.Outcomes); n > most {
+		it.v.Outcomes = it.v.Outcomes[n-most:]
+	}
+}
+
+func (it *item) wait(ctx workflow.Context, why, owner string, due time.Time) {
+	it.v.Open = view.Open{Why: why, Owner: owner, Due: canon.Time(due)}
+	it.publish(ctx)
+}
+
+func (it *item) going(ctx workflow.Context) {
+	if it.v.Open == (view.Open{}) {
+		return
+	}
+	it.v.Open = view.Open{}
+	it.publish(ctx)
+}
+
+// publish tells the incident how the item stands.
+func (it *item) publish(ctx workflow.Context) {
+	v := it.v
+	v.Outcomes = append([]view.Outcome{}, it.v.Outcomes...)
+	v.Death.Vantages = append([]string{}, it.v.Death.Vantages...)
+	it.w.emit(WaveEvent{Kind: waveItem, Item: &v})
+	it.w.show(ctx)
+}

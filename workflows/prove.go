@@ -1,0 +1,277 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"rekey/activities"
+	"rekey/internal/canon"
+	"rekey/internal/event"
+	"rekey/internal/view"
+)
+
+// verdict is what a series of probes says.
+type verdict string
+
+const (
+	provenDead  verdict = "dead"
+	stillAlive  verdict = "alive"
+	notProven   verdict = "unclear"
+	interrupted verdict = "interrupted" // the item was ended by people
+)
+
+// lookAgain bounds how long unclear probes are repeated before a person is asked.
+const lookAgain = 15 * time.Minute
+
+// prove probes until the key is proven dead, or seen alive beyond the propagation
+// of the last kill. It counts (design section 6): k refusals in a row, each round
+// with its positive control, over at least the span, from as many vantage points
+// as the playbook wants and the account has. An answer that is not clear counts
+// neither way.
+func (it *item) prove(ctx workflow.Context, mode string) (verdict, error) {
+	w := it.w
+	if w.off(OffProbeOld) {
+		it.v.Death.State, it.v.Death.Grade = "dead", "A"
+		return provenDead, nil
+	}
+	k := w.kind(it.ref.Key)
+	prop := time.Duration(k.PropagationMs) * time.Millisecond
+	need, span := max(w.pb.Verify.K, 1), max(w.pb.Verify.Span.Std(), 2*prop)
+	pause := span
+	if need > 1 {
+		pause = span / time.Duration(need-1)
+	}
+	pause = max(pause, time.Second)
+	vantages := it.vantages(mode)
+
+	it.v.Death.State, it.v.Death.Refusals, it.v.Death.FirstRefused = "proving", 0, ""
+	it.v.Death.Vantages = vantages
+	it.publish(ctx)
+	var first time.Time
+	began := w.clk.Now(ctx)
+	for {
+		if it.accepted != nil {
+			return interrupted, nil
+		}
+		saw, at, err := it.round(ctx, mode, vantages)
+		if err != nil {
+			return notProven, err
+		}
+		now := w.clk.Now(ctx)
+		switch saw {
+		case activities.ProbeAlive:
+			it.v.Death.LastAlive = canon.Time(at)
+			it.v.Death.Refusals, it.v.Death.FirstRefused, first = 0, "", time.Time{}
+			it.publish(ctx)
+			if now.Sub(it.killed) >= 2*prop {
+				it.v.Death.State = "alive"
+				return stillAlive, nil
+			}
+		case activities.ProbeRefused:
+			it.v.Death.Refusals++
+			if first.IsZero() {
+				first = at
+				it.v.Death.FirstRefused = canon.Time(at)
+			}
+			it.publish(ctx)
+			if it.v.Death.Refusals >= need && at.Sub(first) >= span {
+				it.v.Death.State = "dead"
+				it.v.Death.Grade = "A"
+				if mode == activities.ProbeState {
+					it.v.Death.Grade = "B"
+				}
+				it.publish(ctx)
+				return provenDead, nil
+			}
+		default:
+			if now.Sub(began) >= lookAgain && it.v.Death.Refusals == 0 {
+				it.v.Death.State = "unclear"
+				return notProven, nil
+			}
+		}
+		if err := w.clk.Sleep(ctx, pause, "next probe of "+it.v.Short); err != nil {
+			return notProven, err
+		}
+	}
+}
+
+// round probes once from every vantage point. One that is let in makes the round
+// alive; all must be refused, each with its control, to make it refused.
+func (it *item) round(ctx workflow.Context, mode string, vantages []string) (string, time.Time, error) {
+	refused, at := 0, it.w.clk.Now(ctx)
+	for _, v := range vantages {
+		a, err := it.w.call.once(ctx, activities.Probe, activities.Request{Ref: it.ref, Mode: mode, Vantage: v, Now: at})
+		if err != nil {
+			return activities.ProbeUnclear, at, err
+		}
+		if a.Failed() || a.Probe == nil {
+			continue
+		}
+		switch {
+		case a.Probe.Saw == activities.ProbeAlive, a.Probe.Saw == activities.ProbeMismatch:
+			return activities.ProbeAlive, a.At, nil
+		case a.Probe.Saw == activities.ProbeRefused && a.Probe.Control:
+			refused++
+			at = a.At
+		}
+	}
+	if refused == len(vantages) {
+		return activities.ProbeRefused, at, nil
+	}
+	return activities.ProbeUnclear, at, nil
+}
+
+// probeMode is how the old key is asked: by itself where its secret is sealed, by
+// the provider's state otherwise.
+func (it *item) probeMode() string {
+	if it.ref.Secret != "" {
+		return activities.ProbeAuth
+	}
+	return activities.ProbeState
+}
+
+// vantages are the places to ask from. The provider's state is the same from
+// everywhere.
+func (it *item) vantages(mode string) []string {
+	k := it.w.kind(it.ref.Key)
+	all := k.Vantages[it.ref.Key.Account]
+	if mode == activities.ProbeState || len(all) == 0 {
+		return []string{""}
+	}
+	return all[:min(len(all), max(it.w.pb.Verify.Vantage, 1))]
+}
+
+// kill proves the key dead, climbing the ladder while it is alive, and looks for
+// what it left behind.
+func (it *item) kill(ctx workflow.Context) error {
+	w := it.w
+	if _, ok := w.kind(it.ref.Key).Verbs[activities.Probe]; !ok {
+		it.v.Death.State = "human"
+		_, _, err := w.human(ctx, it, view.Human{What: "nothing can prove " + it.v.Short + " dead: only an accepted risk ends it"}, time.Time{}, nil)
+		return err
+	}
+	prop := time.Duration(w.kind(it.ref.Key).PropagationMs) * time.Millisecond
+	if !w.off(OffProbeOld) && it.v.Death.State != "dead" {
+		// What a watcher makes inside the propagation is there after it.
+		if err := w.clk.Sleep(ctx, prop, "propagation of the kill"); err != nil {
+			return err
+		}
+		if _, err := it.sweep(ctx); err != nil {
+			return err
+		}
+	}
+	mode := it.probeMode()
+	for {
+		v, err := it.prove(ctx, mode)
+		if err != nil || v == interrupted {
+			return err
+		}
+		switch v {
+		case provenDead:
+			if it.v.Death.Rung == "" {
+				it.v.Death.Rung = "key"
+			}
+			record(ctx, w.clk.Now(ctx), event.Event{Type: event.EventProbe, FP: it.v.FP, Result: "dead", Attrs: map[string]string{
+				"grade": it.v.Death.Grade, "refusals": itoa(it.v.Death.Refusals), "rung": it.v.Death.Rung, "first_refused": it.v.Death.FirstRefused,
+			}})
+			return it.settle(ctx)
+		case stillAlive:
+			dead, err := it.climb(ctx)
+			if err != nil || it.accepted != nil {
+				return err
+			}
+			if dead {
+				continue
+			}
+			mode = it.probeMode()
+		case notProven:
+			it.v.Death.State = "unclear"
+			_, _, err := w.human(ctx, it, view.Human{
+				What: fmt.Sprintf("probes of %s give no clear answer: mend the path to %s, then resolve", it.v.Short, it.ref.Key.Provider),
+			}, w.clk.Now(ctx).Add(lookAgain), nil)
+			if err != nil || it.accepted != nil {
+				return err
+			}
+		}
+	}
+}
+
+// settle sweeps until two readings, further apart than twice the propagation, are
+// equal.
+func (it *item) settle(ctx workflow.Context) error {
+	w := it.w
+	if !w.pb.Verify.Sweep || !w.hasVerb(it, activities.Sweep) {
+		return nil
+	}
+	gap := 2*time.Duration(w.kind(it.ref.Key).PropagationMs)*time.Millisecond + settleSpan
+	last := ""
+	for round := 0; ; round++ {
+		digest, err := it.sweep(ctx)
+		if err != nil {
+			return err
+		}
+		if digest != "" && digest == last {
+			return nil
+		}
+		if digest == "" && round >= 2 {
+			return nil // nothing could be read: it is in unseen, and the scope says so
+		}
+		last = digest
+		if ok, err := w.clk.Wait(ctx, w.clk.Now(ctx).Add(gap), "second sweep around "+it.v.Short, func() bool { return it.accepted != nil }); err != nil || ok {
+			return err
+		}
+	}
+}
+
+// sweep reads the residue once and reports it.
+func (it *item) sweep(ctx workflow.Context) (string, error) {
+	w := it.w
+	if !w.pb.Verify.Sweep || !w.hasVerb(it, activities.Sweep) {
+		return "", nil
+	}
+	req := activities.Request{Ref: it.ref, Since: w.in.Opened, Now: w.clk.Now(ctx), Compromised: w.in.Compromised}
+	for _, other := range w.items {
+		if other.newKey != "" {
+			req.Ours = append(req.Ours, other.newKey)
+		}
+	}
+	a, err := w.call.until(ctx, activities.Sweep, req, nil, func() bool { return it.accepted != nil })
+	if err != nil {
+		return "", err
+	}
+	if a.Sweep == nil {
+		w.emit(WaveEvent{Kind: waveFindings, FP: it.v.FP, Unseen: []activities.Unseen{{Source: "sweep", Why: a.Detail, Permission: a.Permission}}})
+		return "", nil
+	}
+	if len(a.Sweep.Findings) > 0 || len(a.Sweep.Unseen) > 0 {
+		w.emit(WaveEvent{Kind: waveFindings, FP: it.v.FP, Findings: a.Sweep.Findings, Unseen: a.Sweep.Unseen})
+	}
+	return a.Sweep.Digest, nil
+}
+
+func (w *wave) hasVerb(it *item, v activities.Verb) bool {
+	info, ok := w.kind(it.ref.Key).Verbs[v]
+	return ok && info.Support == activities.ByAPI
+}
+
+// confirm reads once more after the last kill: a proof that an earlier rung gave
+// must hold now.
+func (it *item) confirm(ctx workflow.Context) (bool, error) {
+	if it.w.off(OffProbeOld) {
+		return true, nil
+	}
+	mode := it.deathMode()
+	saw, _, err := it.round(ctx, mode, it.vantages(mode))
+	return saw != activities.ProbeAlive, err
+}
+
+// deathMode is how the death of the rung that killed the key shows.
+func (it *item) deathMode() string {
+	if it.ref.Secret != "" && slices.Contains([]string{"sessions", "principal", "network-bind", "parent-deny"}, it.v.Death.Rung) {
+		return activities.ProbeAction
+	}
+	return it.probeMode()
+}

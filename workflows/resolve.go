@@ -1,0 +1,140 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.temporal.io/sdk/workflow"
+
+	"rekey/internal/event"
+	"rekey/internal/statement"
+	"rekey/internal/view"
+	"rekey/playbooks"
+)
+
+// doResolve ends a needs-human step, or asks for an end state of items. An end
+// state that leaves a risk takes the votes of irreversible verbs.
+func (r *incident) doResolve(ctx workflow.Context, s statement.Statement, _ string) (Decision, *refusal) {
+	switch s.As {
+	case endAccepted, endNever, endCustomer:
+		return r.resolveItems(ctx, s)
+	case "", "done", "by-hand", "adopted", "waived", "override-cutoff":
+	default:
+		return Decision{}, &refusal{view.CodeInvalid, fmt.Sprintf("a step cannot be resolved as %q", s.As), "done, by-hand, adopted, waived, accepted-risk, never-existed-proven or customer-action-open"}
+	}
+	if s.Task == "" {
+		if s.As != "adopted" {
+			return Decision{}, &refusal{view.CodeInvalid, "say which step is resolved", "`rekey incident show " + r.in.ID + "` lists the open steps; give --task"}
+		}
+		return r.attest(ctx, s)
+	}
+	i := slices.IndexFunc(r.st.Humans, func(h view.Human) bool { return h.ID == s.Task })
+	if i < 0 {
+		return Decision{}, &refusal{view.CodeNotFound, fmt.Sprintf("no step %q", s.Task), "`rekey incident show " + r.in.ID + "` lists the open steps"}
+	}
+	h := &r.st.Humans[i]
+	if h.State != "open" {
+		return Decision{}, &refusal{view.CodeNotFound, "step " + h.ID + " is " + h.State + " already", "nothing to do"}
+	}
+	h.State, h.By = "done", s.Actor
+	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventHumanDone, Actor: s.Actor, Auth: s.Method, FP: h.FP, Result: s.As, Attrs: map[string]string{"task": h.ID, "what": h.What, "says": s.Text}})
+	var wave, n int
+	if _, err := fmt.Sscanf(h.ID, "h%d-%d", &wave, &n); err == nil && wave > 0 {
+		r.command(ctx, wave, WaveCommand{Kind: cmdResolved, Task: h.ID, As: s.As, Actor: s.Actor, Text: s.Text})
+	}
+	return Decision{ID: h.ID, State: h.State}, nil
+}
+
+// attest takes a person's word that the dependents of items have moved.
+func (r *incident) attest(ctx workflow.Context, s statement.Statement) (Decision, *refusal) {
+	fps, no := r.itemsOf(s)
+	if no != nil {
+		return Decision{}, no
+	}
+	if len(fps) == 0 {
+		return Decision{}, &refusal{view.CodeInvalid, "say whose dependents have moved", "give --item"}
+	}
+	for _, fp := range fps {
+		r.command(ctx, r.viewOf(fp).Wave, WaveCommand{Kind: cmdAttest, FPs: []string{fp}, Actor: s.Actor})
+	}
+	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventHumanDone, Actor: s.Actor, Auth: s.Method, Result: "adopted", Attrs: map[string]string{"items": strings.Join(shorts(fps), ","), "says": s.Text}})
+	return Decision{State: "attested"}, nil
+}
+
+// resolveItems opens the vote about an end state that people decide.
+func (r *incident) resolveItems(ctx workflow.Context, s statement.Statement) (Decision, *refusal) {
+	fps, no := r.itemsOf(s)
+	if no != nil {
+		return Decision{}, no
+	}
+	if len(fps) == 0 && s.Task != "" {
+		for _, h := range r.st.Humans {
+			if h.ID == s.Task && h.FP != "" {
+				fps = []string{h.FP}
+			}
+		}
+	}
+	switch {
+	case len(fps) == 0:
+		return Decision{}, &refusal{view.CodeInvalid, "say which items end as " + s.As, "give --item"}
+	case strings.TrimSpace(s.Text) == "":
+		return Decision{}, &refusal{view.CodeInvalid, "an end by decision needs a reason", "give --reason"}
+	case s.As == endAccepted && !s.Until.After(r.clk.Now(ctx)):
+		return Decision{}, &refusal{view.CodeInvalid, "a risk is accepted until a time", "give --until"}
+	}
+	if s.As == endCustomer {
+		return r.toCustomer(ctx, s, fps)
+	}
+	need := r.pb.Approvals[playbooks.ApproveIrreversible]
+	if _, no := pickRole(r.person(s.Actor), s.Role, roleNames(need.Roles)); no != nil {
+		return Decision{}, no
+	}
+	hash := ""
+	if r.st.Plan != nil {
+		hash = r.st.Plan.Hash
+	}
+	name := approveAccept
+	if s.As == endNever {
+		name = approveFalseAlarm
+	}
+	r.open(ctx, need, Approval{For: name, WaveHash: hash, What: fmt.Sprintf("%d item(s) end as %s: %s", len(fps), s.As, s.Text), Items: fps, As: s.As, Until: s.Until, Text: s.Text, By: s.Actor})
+	a := &r.st.Approvals[len(r.st.Approvals)-1]
+	if name == approveFalseAlarm {
+		a.Needed = max(a.Needed, 2) // design section 3: a false alarm takes two people
+		if r.set.Solo {
+			a.Needed = 1
+		}
+	}
+	return r.castFirst(ctx, s)
+}
+
+// toCustomer hands items that are not ours to their owner: an open end state with
+// a name to it.
+func (r *incident) toCustomer(ctx workflow.Context, s statement.Statement, fps []string) (Decision, *refusal) {
+	for _, fp := range fps {
+		v := r.viewOf(fp)
+		if v.Strategy != string(playbooks.NotifyOnly) {
+			return Decision{}, &refusal{view.CodeInvalid, v.Short + " is ours: a customer cannot end it", "revoke it, or accept the risk"}
+		}
+	}
+	r.acceptItems(ctx, Approval{Items: fps, As: endCustomer, By: s.Actor, Text: s.Text, Until: s.Until})
+	return Decision{State: endCustomer}, nil
+}
+
+// doClose asks whether the incident can be closed by hand: it is refused while
+// anything is open (capability C36).
+func (r *incident) doClose(ctx workflow.Context, s statement.Statement, _ string) (Decision, *refusal) {
+	open := r.openItems()
+	if len(open) > 0 {
+		return Decision{}, &refusal{view.CodeInvalid, fmt.Sprintf("%d of %d items are not in a proven end state: %s", len(open), len(r.st.Items), strings.Join(shorts(open), ", ")), "`rekey incident show " + r.in.ID + "` says what each waits for"}
+	}
+	for _, h := range r.st.Humans {
+		if h.State == "open" {
+			return Decision{}, &refusal{view.CodeInvalid, "step " + h.ID + " is open: " + h.What, "resolve it first"}
+		}
+	}
+	r.closing = true
+	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventNote, Actor: s.Actor, Auth: s.Method, Attrs: map[string]string{"text": "asks to close: " + s.Text}})
+	return Decision{State: "closing"}, nil
+}

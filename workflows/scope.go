@@ -1,0 +1,338 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+
+	"go.temporal.io/sdk/workflow"
+
+	"rekey/activities"
+	"rekey/internal/canon"
+	"rekey/internal/event"
+	"rekey/internal/view"
+)
+
+// scope makes the next version of the set of items: what was reported and found,
+// what the providers say of it, and what the estate says that it reaches, round by
+// round until nothing new turns up.
+func (r *incident) scope(ctx workflow.Context) error {
+	r.st.Scoping = false
+	if r.st.ScopeVersion == 0 {
+		r.enter(ctx, phaseScope)
+	}
+	before := r.fps()
+	for _, rep := range r.st.Reports {
+		r.addItem(Scoped{Key: rep.Key, Alias: rep.Alias, Secret: rep.Secret, Basis: "report", Why: "reported by " + rep.Source, Exposure: rep.Exposure})
+		for _, e := range rep.Evidence {
+			r.keep(e)
+		}
+	}
+	for depth := 0; depth <= r.pb.Scope.Depth; depth++ {
+		read, err := r.inspectNew(ctx)
+		if err != nil {
+			return err
+		}
+		grew, err := r.expand(ctx, depth)
+		if err != nil {
+			return err
+		}
+		if !grew && !read {
+			break
+		}
+		if !grew && depth > 0 {
+			break
+		}
+	}
+	if err := r.claim(ctx); err != nil {
+		return err
+	}
+	if err := r.preserve(ctx); err != nil {
+		return err
+	}
+	added := diff(r.fps(), before)
+	r.st.ScopeVersion++
+	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventScope, Attrs: map[string]string{
+		"version": itoa(r.st.ScopeVersion), "items": itoa(len(r.st.Items)), "reachable": itoa(max(r.st.Reachable, len(r.st.Items))),
+		"added": strings.Join(shorts(added), ","), "removed": "", "unseen": itoa(len(r.st.Unseen)), "dark": itoa(len(r.st.Dark)),
+	}})
+	return r.replan(ctx)
+}
+
+// addItem takes an item into scope, or adds what is new about one that is there.
+func (r *incident) addItem(s Scoped) bool {
+	for i := range r.st.Items {
+		it := &r.st.Items[i]
+		if it.Key.FP != s.Key.FP {
+			continue
+		}
+		if it.Secret == "" {
+			it.Secret = s.Secret
+		}
+		if it.Exposure == "" {
+			it.Exposure = s.Exposure
+		}
+		it.Unattributed = it.Unattributed || s.Unattributed
+		it.CreatedByCompromised = it.CreatedByCompromised || s.CreatedByCompromised
+		return false
+	}
+	r.st.Items = append(r.st.Items, s)
+	sort.Slice(r.st.Items, func(i, j int) bool { return r.st.Items[i].Key.FP < r.st.Items[j].Key.FP })
+	return true
+}
+
+// inspectNew reads every item that was not read in this version, all at once: a
+// slow one delays no other.
+func (r *incident) inspectNew(ctx workflow.Context) (bool, error) {
+	now := r.clk.Now(ctx)
+	var todo []int
+	for i, s := range r.st.Items {
+		info, ok := r.set.Kinds[s.Key.Provider+"/"+s.Key.Kind].Verbs[activities.Inspect]
+		if !ok || info.Support != activities.ByAPI {
+			if s.Reading == nil {
+				r.unseen(activities.Unseen{Source: s.Key.Provider, Why: "the provider has no Inspect for " + s.Key.Kind})
+				r.st.Items[i].Reading = &activities.InspectResult{}
+			}
+			continue
+		}
+		if s.Reading == nil {
+			todo = append(todo, i)
+		}
+	}
+	if len(todo) == 0 {
+		return false, nil
+	}
+	var compromised []string
+	for _, s := range r.st.Items {
+		compromised = append(compromised, s.Key.ID)
+	}
+	limit := now.Add(r.pb.Scope.Timeout.Std())
+	late := func() bool { return !r.clk.Now(ctx).Before(limit) }
+	got := make([]activities.Attempt, len(todo))
+	errs := make([]error, len(todo))
+	wg := workflow.NewWaitGroup(ctx)
+	for n, i := range todo {
+		s := r.st.Items[i]
+		wg.Add(1)
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			defer wg.Done()
+			req := activities.Request{Ref: activities.Ref{Key: s.Key}, Since: now.Add(-r.pb.Scope.Lookback.Std()), Now: now, Compromised: compromised}
+			got[n], errs[n] = r.call.until(ctx, activities.Inspect, req, nil, late)
+		})
+	}
+	wg.Wait(ctx)
+	for n, i := range todo {
+		if errs[n] != nil {
+			return false, errs[n]
+		}
+		a := got[n]
+		s := &r.st.Items[i]
+		if a.Inspect == nil {
+			s.Reading = &activities.InspectResult{Unseen: []activities.Unseen{{Source: s.Key.Provider, Why: a.Detail, Permission: a.Permission}}}
+		} else {
+			s.Reading = a.Inspect
+		}
+		if s.Reading.Principal != "" {
+			s.Key.Principal = s.Reading.Principal
+		}
+		for _, u := range s.Reading.Unseen {
+			r.unseen(u)
+		}
+		for _, d := range s.Reading.Dark {
+			if !slices.Contains(r.st.Dark, d) {
+				r.st.Dark = append(r.st.Dark, d)
+			}
+		}
+		for _, f := range s.Reading.Findings {
+			r.finding(ctx, s.Key, f)
+		}
+	}
+	return true, nil
+}
+
+// expand asks the estate for what the items reach.
+func (r *incident) expand(ctx workflow.Context, depth int) (bool, error) {
+	res, err := engineCall[ExpandResult](ctx, r.clk, engine, ActivityExpand, "what the estate knows", ExpandInput{
+		Incident: r.in.ID, Items: r.st.Items, Depth: depth, Now: r.clk.Now(ctx), Lookback: r.pb.Scope.Lookback.Std(), Evidence: r.st.Evidence,
+	})
+	if err != nil {
+		return false, err
+	}
+	grew := false
+	for _, s := range res.Items {
+		if r.addItem(s) {
+			grew = true
+			continue
+		}
+		for i := range r.st.Items {
+			it := &r.st.Items[i]
+			if it.Key.FP != s.Key.FP {
+				continue
+			}
+			it.Owner, it.OwnerKind, it.Dependents, it.Customers, it.Copies, it.StoreDirty = s.Owner, s.OwnerKind, s.Dependents, s.Customers, s.Copies, s.StoreDirty
+			if it.Exposure == "" {
+				it.Exposure = s.Exposure
+			}
+			if it.Key.Principal == "" {
+				it.Key.Principal = s.Key.Principal
+			}
+		}
+	}
+	for _, u := range res.Unseen {
+		r.unseen(u)
+	}
+	r.st.Reachable = max(r.st.Reachable, res.Reachable)
+	return grew, nil
+}
+
+// claim has the registers settle whose each key is. A key of another incident is
+// shown and not touched.
+func (r *incident) claim(ctx workflow.Context) error {
+	var fps []string
+	for _, s := range r.st.Items {
+		if s.Conflict == "" {
+			fps = append(fps, s.Key.FP)
+			if s.Alias != "" {
+				fps = append(fps, s.Alias)
+			}
+		}
+	}
+	res, err := engineCall[ClaimResult](ctx, r.clk, engine, ActivityClaim, "one incident per key", ClaimInput{Incident: r.in.ID, FPs: fps})
+	if err != nil {
+		return err
+	}
+	for i := range r.st.Items {
+		s := &r.st.Items[i]
+		owner := res.Owners[s.Key.FP]
+		if owner == "" || owner == r.in.ID || s.Conflict != "" {
+			continue
+		}
+		s.Conflict = owner
+		r.human(ctx, view.Human{FP: s.Key.FP, What: fmt.Sprintf("%s belongs to incident %s: see there, then resolve --as accepted-risk or never-existed-proven here", s.Key.Short(), owner)})
+	}
+	return nil
+}
+
+// preserve keeps the readings and reports as evidence before anything is
+// destroyed.
+func (r *incident) preserve(ctx workflow.Context) error {
+	in := PreserveInput{Incident: r.in.ID, Reports: r.st.Reports, Now: r.clk.Now(ctx)}
+	for _, s := range r.st.Items {
+		if s.Reading != nil {
+			in.Items = append(in.Items, s.Key)
+			in.Readings = append(in.Readings, *s.Reading)
+		}
+	}
+	res, err := engineCall[PreserveResult](ctx, r.clk, engine, ActivityPreserve, "evidence before destruction", in)
+	if err != nil {
+		return err
+	}
+	var hashes []string
+	for _, e := range res.Evidence {
+		r.keep(e)
+		hashes = append(hashes, e.Hash)
+	}
+	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventPreserved, Evidence: hashes, Attrs: map[string]string{"custody": "rekey blob store", "purpose": "before any destructive verb"}})
+	return nil
+}
+
+// finding takes what a key made, or what the sweep found. A key becomes an item;
+// anything else is for a person.
+func (r *incident) finding(ctx workflow.Context, from activities.Key, f activities.Finding) {
+	for _, old := range r.st.Findings {
+		if old.What == f.What && old.ID == f.ID {
+			return
+		}
+	}
+	r.st.Findings = append(r.st.Findings, f)
+	if f.Key != nil && f.Key.FP != "" {
+		s := Scoped{Key: *f.Key, Basis: "sweep", Why: f.Why, CreatedByCompromised: f.By != "", Unattributed: f.By == ""}
+		if r.addItem(s) {
+			r.st.Scoping = true
+			r.changed = true
+		}
+		return
+	}
+	if f.What == "session" {
+		return // EndSessions of the item covers it
+	}
+	r.human(ctx, view.Human{
+		FP:   from.FP,
+		What: fmt.Sprintf("%s %s appeared around the leaked key (%s): remove it or say why it may stay, then resolve", f.What, f.ID, f.Why),
+	})
+}
+
+func (r *incident) unseen(u activities.Unseen) {
+	if !slices.Contains(r.st.Unseen, u) {
+		r.st.Unseen = append(r.st.Unseen, u)
+	}
+}
+
+func (r *incident) keep(e Evidence) {
+	for _, old := range r.st.Evidence {
+		if old.Hash == e.Hash {
+			return
+		}
+	}
+	r.st.Evidence = append(r.st.Evidence, e)
+}
+
+func (r *incident) fps() []string {
+	out := make([]string, 0, len(r.st.Items))
+	for _, s := range r.st.Items {
+		out = append(out, s.Key.FP)
+	}
+	return out
+}
+
+func (r *incident) item(fp string) *Scoped {
+	for i := range r.st.Items {
+		if r.st.Items[i].Key.FP == fp {
+			return &r.st.Items[i]
+		}
+	}
+	return nil
+}
+
+// resolveItem finds an item by fingerprint, its short form, or the provider's id.
+func (r *incident) resolveItem(name string) (string, error) {
+	for _, s := range r.st.Items {
+		if s.Key.FP == name || s.Key.Short() == name || s.Key.ID == name {
+			return s.Key.FP, nil
+		}
+	}
+	return "", errNoItem
+}
+
+func diff(now, before []string) []string {
+	var out []string
+	for _, v := range now {
+		if !slices.Contains(before, v) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func shorts(fps []string) []string {
+	out := make([]string, len(fps))
+	for i, fp := range fps {
+		out[i] = activities.Key{FP: fp}.Short()
+	}
+	return out
+}
+
+// human opens a step of the incident itself (a wave's steps come as events).
+func (r *incident) human(ctx workflow.Context, h view.Human) {
+	h.ID = fmt.Sprintf("h0-%d", len(r.st.Humans)+1)
+	h.State = "open"
+	if h.Owner == "" {
+		h.Owner = "commander"
+	}
+	due := r.clk.Now(ctx).Add(humanDue)
+	h.Due = canon.Time(due)
+	r.st.Humans = append(r.st.Humans, h)
+	r.changed = true
+	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventHuman, FP: h.FP, Attrs: map[string]string{"task": h.ID, "what": h.What, "owner": h.Owner, "due": h.Due}})
+}

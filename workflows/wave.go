@@ -1,0 +1,221 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"rekey/activities"
+	"rekey/internal/canon"
+	"rekey/internal/event"
+	"rekey/internal/plan"
+	"rekey/internal/view"
+	"rekey/playbooks"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// wave moves its items, each in a coroutine of its own: a stuck item delays no
+// other.
+type wave struct {
+	in    WaveInput
+	pb    *playbooks.Playbook
+	clk   *clock
+	call  *caller
+	items []*item
+
+	seq      int64
+	lastCmd  int64
+	outbox   []WaveEvent
+	granted  map[string]bool
+	denied   map[string]string
+	resolved map[string]WaveCommand
+	asked    map[string]bool
+	humans   int
+	ended    int
+}
+
+// Wave is the workflow of one wave: the items of one approved set of calls, from
+// the first kill to a proven end. It is started by the incident and outlives any
+// run of it; it ends when each of its items has ended.
+func Wave(ctx workflow.Context, in WaveInput) error {
+	clk, err := newClock(ctx, in.Settings.Virtual, in.Now)
+	if err != nil {
+		return err
+	}
+	w := &wave{
+		in: in, pb: &in.Settings.Playbook, clk: clk,
+		granted: map[string]bool{}, denied: map[string]string{}, resolved: map[string]WaveCommand{}, asked: map[string]bool{},
+	}
+	w.call = &caller{incident: in.Incident, prefix: "wave/" + itoa(in.Wave.N), clk: clk, off: w.off}
+	for _, p := range in.Wave.Items {
+		w.items = append(w.items, newItem(w, p))
+	}
+	workflow.Go(ctx, w.listen)
+	workflow.Go(ctx, w.send)
+	for _, it := range w.items {
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			it.run(ctx)
+			w.ended++
+			w.show(ctx)
+		})
+	}
+	w.show(ctx)
+	if err := workflow.Await(ctx, func() bool { return w.ended == len(w.items) }); err != nil {
+		return err
+	}
+	w.emit(WaveEvent{Kind: waveEnded})
+	return workflow.Await(ctx, func() bool { return len(w.outbox) == 0 })
+}
+
+// off tells whether a drill's negative control switched a rule off.
+func (w *wave) off(rule string) bool { return slices.Contains(w.in.Settings.Off, rule) }
+
+// listen takes the incident's commands.
+func (w *wave) listen(ctx workflow.Context) {
+	ch := workflow.GetSignalChannel(ctx, SignalCommand)
+	for {
+		var cmd WaveCommand
+		if !ch.Receive(ctx, &cmd) {
+			return
+		}
+		if cmd.Seq <= w.lastCmd {
+			continue // a repeat
+		}
+		w.lastCmd = cmd.Seq
+		switch cmd.Kind {
+		case cmdGrant:
+			w.granted[cmd.Ask] = true
+		case cmdDeny:
+			w.denied[cmd.Ask] = cmd.Text
+		case cmdResolved:
+			w.resolved[cmd.Task] = cmd
+		default:
+			for _, it := range w.items {
+				if slices.Contains(cmd.FPs, it.plan.Key.FP) {
+					it.command(cmd)
+				}
+			}
+		}
+	}
+}
+
+// emit queues an event for the incident.
+func (w *wave) emit(e WaveEvent) {
+	w.seq++
+	e.Seq, e.Wave = w.seq, w.in.Wave.N
+	w.outbox = append(w.outbox, e)
+}
+
+// send delivers the events one after another. A signal that was accepted by the
+// server is in the incident's history; one that was not is sent again.
+func (w *wave) send(ctx workflow.Context) {
+	for {
+		if err := workflow.Await(ctx, func() bool { return len(w.outbox) > 0 }); err != nil {
+			return
+		}
+		done := w.clk.working()
+		err := workflow.SignalExternalWorkflow(ctx, IncidentID(w.in.Incident), "", SignalWave, w.outbox[0]).Get(ctx, nil)
+		done()
+		if err != nil {
+			// The incident is between two runs, or closed by force. Its items are real
+			// all the same: go on, and try again.
+			if workflow.Sleep(ctx, backoffFirst) != nil {
+				return
+			}
+			continue
+		}
+		w.outbox = w.outbox[1:]
+	}
+}
+
+// ask asks the incident for a vote and waits for it. It gives false when people
+// said no.
+func (w *wave) ask(ctx workflow.Context, it *item, a Ask) (bool, error) {
+	key := a.Key()
+	if !w.asked[key] {
+		w.asked[key] = true
+		// One question for all items that will come to it, so that people vote once.
+		a.FPs = nil
+		for _, other := range w.items {
+			a.FPs = append(a.FPs, other.plan.Key.FP)
+		}
+		w.emit(WaveEvent{Kind: waveAsk, Ask: &a})
+	}
+	it.wait(ctx, "votes: "+a.What, "", time.Time{})
+	_, err := w.clk.Wait(ctx, time.Time{}, "votes for "+key, func() bool {
+		_, no := w.denied[key]
+		return w.granted[key] || no || it.accepted != nil
+	})
+	it.going(ctx)
+	return w.granted[key], err
+}
+
+// human asks a person to do something and waits until they say that they did, or
+// until done holds. It gives their command; ok is false when done ended it.
+func (w *wave) human(ctx workflow.Context, it *item, h view.Human, until time.Time, done func() bool) (WaveCommand, bool, error) {
+	w.humans++
+	h.ID = fmt.Sprintf("h%d-%d", w.in.Wave.N, w.humans)
+	h.FP, h.State = it.plan.Key.FP, "open"
+	if h.Owner == "" {
+		h.Owner = it.owner()
+	}
+	due := w.clk.Now(ctx).Add(humanDue)
+	if !until.IsZero() {
+		due = until
+	}
+	h.Due = canon.Time(due)
+	w.emit(WaveEvent{Kind: waveHuman, Human: &h})
+	record(ctx, w.clk.Now(ctx), event.Event{Type: event.EventHuman, FP: h.FP, Attrs: map[string]string{"task": h.ID, "what": h.What, "owner": h.Owner, "due": h.Due}})
+	it.wait(ctx, h.What, h.Owner, due)
+	_, err := w.clk.Wait(ctx, until, h.What, func() bool {
+		_, ok := w.resolved[h.ID]
+		return ok || it.accepted != nil || (done != nil && done())
+	})
+	cmd, ok := w.resolved[h.ID]
+	if !ok {
+		h.State = "lapsed"
+		w.emit(WaveEvent{Kind: waveHuman, Human: &h})
+	}
+	it.going(ctx)
+	return cmd, ok, err
+}
+
+// kind is what is known of an item's kind of credential.
+func (w *wave) kind(k activities.Key) KindFacts { return w.in.Settings.Kinds[k.Provider+"/"+k.Kind] }
+
+// show keeps the status that the Temporal UI shows.
+func (w *wave) show(ctx workflow.Context) {
+	s := fmt.Sprintf("**%s**, %d of %d items ended\n\n| key | step | death | adoption | end |\n|---|---|---|---|---|\n", w.in.Wave.Strategy, w.ended, len(w.items))
+	for _, it := range w.items {
+		v := it.v
+		s += fmt.Sprintf("| %s | %s | %s | %s | %s |\n", v.Short, v.Step, v.Death.State, v.Adoption.State, v.EndState)
+	}
+	workflow.SetCurrentDetails(ctx, s)
+}
+
+// calls gives the planned item's steps with what a missing verb means (contracts
+// section 6): Disable is replaced by Revoke where there is one, what the provider
+// lacks altogether is left to people.
+func (w *wave) steps(p plan.Item) []playbooks.Step {
+	k := w.kind(p.Key)
+	all := w.pb.Strategy(w.in.Wave.Strategy).Steps
+	out := make([]playbooks.Step, 0, len(all))
+	for _, s := range all {
+		switch s {
+		case playbooks.StepEndSessions:
+			if !k.SessionsOutlive {
+				continue
+			}
+		case playbooks.StepIssue, playbooks.StepDistribute, playbooks.StepProbeNew, playbooks.StepWaitCutover:
+			if !p.Adopt {
+				continue
+			}
+		}
+		out = append(out, s)
+	}
+	return out
+}

@@ -1,0 +1,98 @@
+package workflows
+
+import (
+	"time"
+
+	"rekey/activities"
+	"rekey/internal/plan"
+	"rekey/internal/view"
+)
+
+// WaveID is the workflow id of a wave. Numbers go on across reopening.
+func WaveID(incident string, n int) string { return IncidentID(incident) + "/wave/" + itoa(n) }
+
+// WatchID is the workflow id of an incident's watch.
+func WatchID(incident string) string { return IncidentID(incident) + "/watch" }
+
+// WaveInput starts a wave.
+type WaveInput struct {
+	Incident string    `json:"incident"`
+	Wave     plan.Wave `json:"wave"`
+	// Secrets are handles by fingerprint.
+	Secrets  map[string]string `json:"secrets,omitempty"`
+	Settings Settings          `json:"settings"`
+	// Opened is when the incident was opened; what appeared on a principal since
+	// then is residue.
+	Opened time.Time `json:"opened"`
+	Now    time.Time `json:"now"`
+	// Compromised are the provider ids of all keys in scope when it starts.
+	Compromised []string `json:"compromised"`
+	// Disabled are items that contain on report has disabled already.
+	Disabled map[string]bool `json:"disabled,omitempty"`
+	// Voted: people approved this wave, so rungs that its vote covered need none.
+	Voted bool `json:"voted,omitempty"`
+	// Resume are items that an earlier wave had begun.
+	Resume map[string]view.Item `json:"resume,omitempty"`
+}
+
+// Kinds of [WaveEvent].
+const (
+	waveItem     = "item"     // an item's state changed
+	waveAsk      = "ask"      // a vote is needed
+	waveHuman    = "human"    // a person is needed, or no longer
+	waveFindings = "findings" // the sweep found something
+	waveEnded    = "ended"    // all items have ended
+)
+
+// A WaveEvent is what a wave tells its incident. It is sent as a signal whose
+// acceptance the wave waits for; Seq lets the incident drop a repeat.
+type WaveEvent struct {
+	Wave     int                  `json:"wave"`
+	Seq      int64                `json:"seq"`
+	Kind     string               `json:"kind"`
+	Item     *view.Item           `json:"item,omitempty"`
+	Ask      *Ask                 `json:"ask,omitempty"`
+	Human    *view.Human          `json:"human,omitempty"`
+	FP       string               `json:"fp,omitempty"`
+	Findings []activities.Finding `json:"findings,omitempty"`
+	Unseen   []activities.Unseen  `json:"unseen,omitempty"`
+}
+
+// An Ask is a vote that a wave needs before it goes on.
+type Ask struct {
+	// For is irreversible or rung.
+	For  string   `json:"for"`
+	Rung string   `json:"rung,omitempty"`
+	FPs  []string `json:"fps"`
+	What string   `json:"what"`
+}
+
+// Key identifies the question.
+func (a Ask) Key() string { return a.For + "/" + a.Rung }
+
+// Kinds of [WaveCommand].
+const (
+	cmdGrant    = "grant"    // the vote was given
+	cmdDeny     = "deny"     // the vote was refused
+	cmdHold     = "hold"     // items must not move
+	cmdRelease  = "release"  // they may
+	cmdPromote  = "promote"  // cut now: abuse was seen
+	cmdResolved = "resolved" // a needs-human step was ended by a person
+	cmdRestore  = "restore"  // enable again until a time
+	cmdAccept   = "accept"   // items end as somebody decided
+	cmdForget   = "forget"   // the sealed secrets are destroyed
+	cmdAttest   = "attest"   // a person says that the dependents have moved
+)
+
+// A WaveCommand is what an incident tells its wave.
+type WaveCommand struct {
+	Seq   int64     `json:"seq"`
+	Kind  string    `json:"kind"`
+	Ask   string    `json:"ask,omitempty"`
+	FPs   []string  `json:"fps,omitempty"`
+	Task  string    `json:"task,omitempty"`
+	As    string    `json:"as,omitempty"`
+	Actor string    `json:"actor,omitempty"`
+	Text  string    `json:"text,omitempty"`
+	Until time.Time `json:"until,omitzero"`
+}
