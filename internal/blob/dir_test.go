@@ -29,7 +29,7 @@ func keys(t testing.TB) *keyring.Keyring {
 
 func dir(t testing.TB) *Dir {
 	t.Helper()
-	d, err := OpenDir(t.TempDir(), keys(t))
+	d, err := OpenDir(filepath.Join(t.TempDir(), "blobs"), keys(t))
 	require.NoError(t, err)
 	return d
 }

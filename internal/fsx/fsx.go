@@ -62,9 +62,10 @@ func (e *PermissionError) Error() string {
 		e.Path, e.Mode.Perm(), want, e.Path)
 }
 
-// MkdirPrivate makes dir and its parents, 0700, and syncs the parent of the
-// first one it made. An existing directory that others can read is closed to
-// them; one that others can write is refused: what is in it may not be ours.
+// MkdirPrivate makes dir and its parents, 0700, and syncs the parent of dir. An
+// existing directory keeps its mode (it may be one that others need to list: the
+// files in it are private by themselves), but one that others can write is
+// refused with *PermissionError: what is in it may not be ours.
 func MkdirPrivate(dir string) error {
 	if err := os.MkdirAll(dir, DirMode); err != nil {
 		return Full(dir, err)
@@ -73,13 +74,8 @@ func MkdirPrivate(dir string) error {
 	if err != nil {
 		return err
 	}
-	switch perm := info.Mode().Perm(); {
-	case perm&0o022 != 0:
+	if info.Mode().Perm()&0o022 != 0 {
 		return &PermissionError{Path: dir, Mode: info.Mode()}
-	case perm&0o077 != 0:
-		if err := os.Chmod(dir, DirMode); err != nil {
-			return err
-		}
 	}
 	return SyncDir(filepath.Dir(dir))
 }

@@ -16,17 +16,19 @@ import (
 //     header's name. JWTs: RFC 7519.
 //   - User information in URLs: RFC 3986 section 3.2.1.
 //   - age identities: https://age-encryption.org/v1.
+//
+// A pattern added here names its hints.
 func Generic() []Pattern {
 	return []Pattern{
-		{Name: "private-key", Regexp: regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|\z)`)},
-		{Name: "age-identity", Regexp: regexp.MustCompile(`(?i)AGE-SECRET-KEY-(?:PQ-)?1[0-9A-Z]{20,}`)},
-		{Name: "aws-secret", Regexp: regexp.MustCompile(`[A-Za-z0-9/+]{40,}`), Validate: awsSecret, near: awsKeyID},
-		{Name: "aws-secret", Regexp: regexp.MustCompile(`(?i)(?:aws_?)?secret_?(?:access_?)?key["'\\]*\s*[:=>]+\s*["'\\]*(?P<secret>[A-Za-z0-9/+]{40})`)},
-		{Name: "aws-session-token", Regexp: regexp.MustCompile(`(?i)(?:aws_?session_?token|session_?token|x-amz-security-token)["'\\]*\s*[:=>]+\s*["'\\]*(?P<secret>[A-Za-z0-9/+=%_-]{16,})`)},
-		{Name: "authorization", Regexp: regexp.MustCompile(`(?i)authorization["'\\]*\s*[:=]\s*["'\\]*(?:basic|token|digest|negotiate|apikey|bearer)\s+(?P<secret>[^\s"'\\\[]{4,})`)},
-		{Name: "bearer", Regexp: regexp.MustCompile(`(?i)\bbearer\s+(?P<secret>[A-Za-z0-9._~+/-]{8,}=*)`), Validate: notAWord},
-		{Name: "jwt", Regexp: regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*`)},
-		{Name: "url-userinfo", Regexp: regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*:(?://|\\/\\/)(?P<secret>[^\s/\\?#"'<>]+)@`)},
+		{Name: "private-key", hints: []string{"private key"}, Regexp: regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|\z)`)},
+		{Name: "age-identity", hints: []string{"age-secret-key"}, Regexp: regexp.MustCompile(`(?i)AGE-SECRET-KEY-(?:PQ-)?1[0-9A-Z]{20,}`)},
+		{Name: "aws-secret", hints: []string{"akia", "asia", "abia", "acca"}, Regexp: regexp.MustCompile(`[A-Za-z0-9/+]{40,}`), Validate: awsSecret, near: awsKeyID},
+		{Name: "aws-secret", hints: []string{"secret"}, Regexp: regexp.MustCompile(`(?i)(?:aws_?)?secret_?(?:access_?)?key["'\\]*\s*[:=>]+\s*["'\\]*(?P<secret>[A-Za-z0-9/+]{40})`)},
+		{Name: "aws-session-token", hints: []string{"token"}, Regexp: regexp.MustCompile(`(?i)(?:aws_?session_?token|session_?token|x-amz-security-token)["'\\]*\s*[:=>]+\s*["'\\]*(?P<secret>[A-Za-z0-9/+=%_-]{16,})`)},
+		{Name: "authorization", hints: []string{"authorization"}, Regexp: regexp.MustCompile(`(?i)authorization["'\\]*\s*[:=]\s*["'\\]*(?:basic|token|digest|negotiate|apikey|bearer)\s+(?P<secret>[^\s"'\\\[]{4,})`)},
+		{Name: "bearer", hints: []string{"bearer"}, Regexp: regexp.MustCompile(`(?i)\bbearer\s+(?P<secret>[A-Za-z0-9._~+/-]{8,}=*)`), Validate: notAWord},
+		{Name: "jwt", hints: []string{"eyj"}, Regexp: regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*`)},
+		{Name: "url-userinfo", hints: []string{"@"}, Regexp: regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*:(?://|\\/\\/)(?P<secret>[^\s/\\?#"'<>]+)@`)},
 	}
 }
 
