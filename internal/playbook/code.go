@@ -73,7 +73,7 @@ const (
 func CodeTable() []CodeInfo {
 	return []CodeInfo{
 		{codeSyntax, "The file is not YAML.", "Mend the line that is named; strings with `: `, `#` or braces need quotes."},
-		{codeDocument, "The file is empty, too large, holds several documents, or is not a mapping.", "One mapping per file, at most 1 MiB."},
+		{codeDocument, "The file is empty, too large, holds several documents, or is not a mapping.", "One mapping per file, at most 1 MiB, no list of more than 500 entries."},
 		{codeUnknownKey, "A key that the format does not have.", "Write the key that is suggested, or remove it."},
 		{codeTwice, "The same key twice in one mapping.", "Keep one."},
 		{codeType, "A value of the wrong type.", "Write what the message asks for; a text that looks like a number or a truth value needs quotes."},

@@ -22,6 +22,9 @@ const maxSize = 1 << 20
 // maxDepth bounds nesting; the format itself needs five.
 const maxDepth = 16
 
+// maxEntries bounds each list and mapping: conditions are compiled one by one.
+const maxEntries = 500
+
 // maxProblems is more than a person reads.
 const maxProblems = 200
 
@@ -185,6 +188,10 @@ func (d *document) value(path string, n *yaml.Node, v reflect.Value, depth int) 
 		d.text(path, n, u)
 		return
 	}
+	if entries(n) > maxEntries {
+		d.problem(codeDocument, path, fmt.Sprintf("more than %d entries", maxEntries), "")
+		return
+	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
@@ -198,6 +205,17 @@ func (d *document) value(path string, n *yaml.Node, v reflect.Value, depth int) 
 	default:
 		d.scalar(path, n, v)
 	}
+}
+
+// entries counts what a list or mapping holds.
+func entries(n *yaml.Node) int {
+	switch n.Kind {
+	case yaml.SequenceNode:
+		return len(n.Content)
+	case yaml.MappingNode:
+		return len(n.Content) / 2
+	}
+	return 0
 }
 
 func (d *document) text(path string, n *yaml.Node, u encoding.TextUnmarshaler) {

@@ -3,6 +3,7 @@ package playbook
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"rekey/playbooks"
 )
@@ -23,6 +24,11 @@ func (c *checker) danger() {
 			if !slices.Contains(playbooks.Placeholders(), name) {
 				c.problem(codePlaceholder, at, fmt.Sprintf("nothing binds {{%s}}", name), suggest(name, playbooks.Placeholders()))
 			}
+		}
+		// What is left of a placeholder that was not closed would be part of the name.
+		left, err := playbooks.Bind(s.Name, func(string) (string, bool) { return "x", true })
+		if err == nil && strings.ContainsAny(left, "{}") {
+			c.problem(codePlaceholder, at, fmt.Sprintf("%q has a brace that is not part of a placeholder", s.Name), "write it like {{item.owner}}/aws")
 		}
 	}
 	c.unused()

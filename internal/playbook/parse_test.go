@@ -219,6 +219,15 @@ func TestWholeFiles(t *testing.T) {
 	}
 }
 
+// A file at the bound of its size must not keep the validator busy for seconds.
+func TestTooManyEntries(t *testing.T) {
+	pb, problems := playbook.Parse("f", []byte("decide:\n"+strings.Repeat("- {id: x, strategy: hold, when: item.held}\n", 501)))
+	require.Nil(t, pb)
+	require.Contains(t, problems.String(), "f:2:1: decide: more than 500 entries  [RK002]")
+	_, problems = playbook.Parse("f", []byte("decide:\n"+strings.Repeat("- {when: item.x}\n", 500)))
+	require.Len(t, problems, 200, "more than a person reads is not told")
+}
+
 func TestProviderThatCanDoLittle(t *testing.T) {
 	src := strings.NewReplacer("provider: testprov", "provider: bareprov", "testprov.write", "bareprov.write",
 		`  stores: [{target: vault, name: "{{item.owner}}/key"}]`, "  narrow: {}").Replace(valid(t))
@@ -255,7 +264,8 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, src string) {
 		pb, problems := playbook.Parse("f", []byte(src), playbook.WithProviders(testProviders()))
 		require.Equal(t, pb == nil, problems.Failed(), "a playbook, or the reason why not")
-		lines := strings.Count(src, "\n") + 1
+		// YAML also breaks lines at a lone CR, NEL, LS and PS.
+		lines := strings.Count(strings.NewReplacer("\r", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n").Replace(src), "\n") + 1
 		for _, p := range problems {
 			require.True(t, p.Line >= 1 && p.Line <= lines+1 && p.Col >= 1, p.String())
 			require.NotEmpty(t, p.Code)
