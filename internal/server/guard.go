@@ -1,0 +1,150 @@
+package server
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"rekey/internal/view"
+)
+
+// counts are the refused requests by reason.
+type counts struct {
+	mu sync.Mutex
+	by map[string]int64
+}
+
+func (c *counts) add(reason string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.by == nil {
+		c.by = map[string]int64{}
+	}
+	c.by[reason]++
+}
+
+// Refusals counts refused requests by reason since the start: bad-host,
+// unauthorized, and the codes of view.Error.
+func (s *Server) Refusals() map[string]int64 {
+	s.counts.mu.Lock()
+	defer s.counts.mu.Unlock()
+	out := make(map[string]int64, len(s.counts.by))
+	for k, v := range s.counts.by {
+		out[k] = v
+	}
+	return out
+}
+
+// guard is around everything: host, headers, panics, the access log.
+func (s *Server) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := s.Now()
+		rec := &recorder{ResponseWriter: w}
+		h := rec.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Cache-Control", "no-store")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		h.Set("Cross-Origin-Resource-Policy", "same-site")
+		defer func() {
+			if p := recover(); p != nil {
+				// The value may hold anything: only its type is logged.
+				s.Log.Error("panic in a request", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+				s.counts.add("internal")
+				if rec.status == 0 {
+					write(rec, http.StatusInternalServerError, view.ErrorBody{Code: "internal", Message: "rekey failed on this request", Do: "look at the server's log, then try again; nothing was decided"})
+				}
+			}
+			s.log(r, rec, s.Now().Sub(began))
+		}()
+		if !s.hostAllowed(r.Host) {
+			s.counts.add("bad-host")
+			write(rec, http.StatusForbidden, view.ErrorBody{Code: "bad-host", Message: "this server is not called by that host name", Do: "use its address, or add the name to listen.hosts in rekey.yaml"})
+			return
+		}
+		next.ServeHTTP(rec, r)
+	})
+}
+
+// hostAllowed refuses names under which a web page could have this server
+// answer to it (DNS rebinding): only loopback and configured names pass.
+func (s *Server) hostAllowed(host string) bool {
+	name := host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		name = h
+	}
+	name = strings.ToLower(strings.Trim(name, "[]"))
+	if ip := net.ParseIP(name); name == "localhost" || (ip != nil && ip.IsLoopback()) {
+		return true
+	}
+	return slices.ContainsFunc(s.Hosts, func(h string) bool { return strings.EqualFold(h, name) })
+}
+
+// authenticated lets only the bearer of the token pass, before anything of the
+// request is read (RFC 6750 section 2.1).
+func (s *Server) authenticated(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+		if !ok || !strings.EqualFold(scheme, "Bearer") || !s.Token.Matches(token) {
+			s.counts.add("unauthorized")
+			w.Header().Set("WWW-Authenticate", `Bearer realm="rekey"`)
+			write(w, http.StatusUnauthorized, view.ErrorBody{Code: "unauthorized", Message: "no valid token", Do: "the token is in DATA/cli-token of this server's data directory; `rekey` reads it from there (--data)"})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) log(r *http.Request, rec *recorder, took time.Duration) {
+	level := s.Log.Info
+	switch {
+	case rec.status >= http.StatusInternalServerError:
+		level = s.Log.Error
+	case rec.status >= http.StatusBadRequest:
+		level = s.Log.Warn
+	}
+	// The pattern, not the path: what a caller made up does not enter the log.
+	from, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		from = "unknown"
+	}
+	level("request", "method", method(r.Method), "route", r.Pattern, "status", rec.status, "bytes", rec.bytes, "took_ms", took.Milliseconds(), "from", from)
+}
+
+func method(m string) string {
+	if slices.Contains([]string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}, m) {
+		return m
+	}
+	return "other"
+}
+
+// recorder remembers the status for the log.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	n, err := r.ResponseWriter.Write(b)
+	r.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap is for http.ResponseController.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
