@@ -114,8 +114,7 @@ type Dependent struct {
 	Every Duration `yaml:"every"`
 	// Store is the Secrets Manager name it reads; default <owner>/aws.
 	Store string `yaml:"store"`
-	// Calls it makes, as service:Action; default s3:ListAllMyBuckets is not a management call of
-	// the lab, so the default is sts:GetCallerIdentity and iam:ListAccountAliases.
+	// Calls it makes, as service:Action; default sts:GetCallerIdentity and ec2:DescribeInstances.
 	Calls []string `yaml:"calls"`
 }
 

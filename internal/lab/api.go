@@ -1,0 +1,228 @@
+package lab
+
+import (
+	"crypto/subtle"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"syscall"
+	"time"
+
+	"rekey/internal/lab/control"
+	"rekey/internal/lab/scenario"
+)
+
+// controlHandler is the control API. Every path wants the bearer token.
+func (s *Server) controlHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /lab/clock", s.getClock)
+	mux.HandleFunc("POST /lab/clock", s.setClock)
+	mux.HandleFunc("GET /lab/oracle", s.getOracle)
+	mux.HandleFunc("GET /lab/info", s.getInfo)
+	mux.HandleFunc("GET /lab/secret/{name...}", s.getSecret)
+	mux.HandleFunc("POST /lab/edge", s.edge)
+	mux.HandleFunc("POST /lab/engine", s.register)
+	mux.HandleFunc("POST /lab/phase", s.phase)
+	mux.HandleFunc("POST /lab/dependents/{id}/restart", s.restart)
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if subtle.ConstantTimeCompare([]byte(bearer(r)), []byte(s.token)) != 1 {
+			refuse(rw, http.StatusUnauthorized, "the control API wants the bearer token of "+control.TokenFile)
+			return
+		}
+		mux.ServeHTTP(rw, r)
+	})
+}
+
+func refuse(rw http.ResponseWriter, status int, format string, args ...any) {
+	rw.Header().Set("Content-Type", "application/json")
+	rw.WriteHeader(status)
+	_ = json.NewEncoder(rw).Encode(map[string]string{"error": fmt.Sprintf(format, args...)}) //nolint:errcheck // the client is gone
+}
+
+func answer(rw http.ResponseWriter, v any) {
+	rw.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(rw).Encode(v) //nolint:errcheck // the client is gone
+}
+
+func read(rw http.ResponseWriter, r *http.Request, v any) bool {
+	dec := json.NewDecoder(io.LimitReader(r.Body, maxBody))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		refuse(rw, http.StatusBadRequest, "the body does not fit: %v", err)
+		return false
+	}
+	return true
+}
+
+func (s *Server) clock() control.Clock {
+	out := control.Clock{Now: s.w.now(), Mode: "virtual"}
+	if s.w.real {
+		out.Mode = "real"
+	}
+	if next := s.w.nextEvent(); !next.IsZero() {
+		out.NextEvent = &next
+	}
+	return out
+}
+
+func (s *Server) getClock(rw http.ResponseWriter, _ *http.Request) {
+	s.w.mu.Lock()
+	s.w.settle()
+	out := s.clock()
+	s.w.mu.Unlock()
+	answer(rw, out)
+}
+
+// longest is how far one step may go: a slip of a digit would run for hours.
+const longest = 10 * 365 * 24 * time.Hour
+
+func (s *Server) setClock(rw http.ResponseWriter, r *http.Request) {
+	var in control.SetClock
+	if !read(rw, r, &in) {
+		return
+	}
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	if s.w.real {
+		refuse(rw, http.StatusConflict, "this lab's clock is real: it moves by itself")
+		return
+	}
+	to := s.w.now().Add(time.Duration(in.AdvanceMS) * time.Millisecond)
+	switch {
+	case in.To != nil && in.AdvanceMS != 0:
+		refuse(rw, http.StatusBadRequest, "give to or advance_ms, not both")
+		return
+	case in.To != nil:
+		to = in.To.UTC()
+	case in.AdvanceMS < 0:
+		refuse(rw, http.StatusBadRequest, "time does not run backwards")
+		return
+	}
+	if to.Sub(s.w.now()) > longest {
+		refuse(rw, http.StatusBadRequest, "a step of more than ten years")
+		return
+	}
+	s.w.moveTo(to)
+	s.w.dirty = true
+	if err := s.w.save(); err != nil {
+		refuse(rw, http.StatusInternalServerError, "the lab cannot write its files")
+		return
+	}
+	answer(rw, s.clock())
+}
+
+func (s *Server) getOracle(rw http.ResponseWriter, _ *http.Request) {
+	s.w.mu.Lock()
+	s.w.settle()
+	out := s.w.oracle()
+	s.w.mu.Unlock()
+	answer(rw, out)
+}
+
+func (s *Server) getInfo(rw http.ResponseWriter, _ *http.Request) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	answer(rw, control.Info{BaseURL: s.baseURL(), Account: s.w.sim.Account(), Region: region, Aliases: maps.Clone(s.w.st.Aliases), T0: s.w.t0})
+}
+
+// getSecret gives a credential out. It is not logged: the control API has no access log.
+func (s *Server) getSecret(rw http.ResponseWriter, r *http.Request) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	id := s.w.keyID(r.PathValue("name"))
+	secret, token, ok := s.w.sim.Secret(id)
+	if !ok {
+		refuse(rw, http.StatusNotFound, "no key of that name")
+		return
+	}
+	rw.Header().Set("Cache-Control", "no-store")
+	answer(rw, control.Secret{KeyID: id, SecretKey: secret, SessionToken: token})
+}
+
+func (s *Server) register(rw http.ResponseWriter, r *http.Request) {
+	var in control.Engine
+	if !read(rw, r, &in) {
+		return
+	}
+	if in.PID <= 1 || syscall.Kill(in.PID, 0) != nil {
+		refuse(rw, http.StatusBadRequest, "no process %d of this user", in.PID)
+		return
+	}
+	s.pidMu.Lock()
+	s.pid = in.PID
+	s.pidMu.Unlock()
+	answer(rw, struct{}{})
+}
+
+// edge kills the engine where the drill says so. The hook then never returns: the process that
+// waits for it is gone.
+func (s *Server) edge(rw http.ResponseWriter, r *http.Request) {
+	var in control.Edge
+	if !read(rw, r, &in) {
+		return
+	}
+	switch in.Edge {
+	case scenario.EdgeBeforeCall, scenario.EdgeAfterCall, scenario.EdgeAfterRecord:
+	default:
+		refuse(rw, http.StatusBadRequest, "unknown edge %q", in.Edge)
+		return
+	}
+	s.pidMu.Lock()
+	pid := s.pid
+	s.pidMu.Unlock()
+	s.w.mu.Lock()
+	s.w.settle()
+	kill, err := s.w.killAt(in, pid)
+	s.w.mu.Unlock()
+	switch {
+	case err != nil:
+		refuse(rw, http.StatusInternalServerError, "the lab cannot write its files")
+	case !kill:
+		answer(rw, struct{}{})
+	case pid == 0:
+		refuse(rw, http.StatusConflict, "worker-kill is due, but no engine has registered its process")
+	default:
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			refuse(rw, http.StatusConflict, "worker-kill is due, but process %d cannot be killed", pid)
+			return
+		}
+		<-r.Context().Done()
+	}
+}
+
+func (s *Server) phase(rw http.ResponseWriter, r *http.Request) {
+	var in control.Phase
+	if !read(rw, r, &in) {
+		return
+	}
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	s.w.enterPhase(in.Phase)
+	if err := s.w.save(); err != nil {
+		refuse(rw, http.StatusInternalServerError, "the lab cannot write its files")
+		return
+	}
+	answer(rw, struct{}{})
+}
+
+func (s *Server) restart(rw http.ResponseWriter, r *http.Request) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	found := false
+	for _, c := range s.w.st.Consumers {
+		if c.Dependent && c.ID == r.PathValue("id") {
+			c.Reload, found, s.w.dirty = true, true, true
+		}
+	}
+	if !found {
+		refuse(rw, http.StatusNotFound, "no dependent of that name")
+		return
+	}
+	if err := s.w.save(); err != nil {
+		refuse(rw, http.StatusInternalServerError, "the lab cannot write its files")
+		return
+	}
+	answer(rw, struct{}{})
+}

@@ -1,0 +1,172 @@
+// Package control is the lab's control API as its clients see it: the drill driver (clock,
+// oracle, secrets) and the engine's batch runner (the edge hook). Only the standard library, so
+// that the worker can import it without pulling in the simulator.
+//
+// The API has its own loopback listener and a bearer token from a 0600 file; it is never reachable
+// through the simulated provider.
+package control
+
+import "time"
+
+// TokenFile is the name of the token file in the lab's directory.
+const TokenFile = "control-token"
+
+// Environment variables the engine reads to find its lab.
+const (
+	EnvURL   = "REKEY_LAB_CONTROL"       // http://127.0.0.1:PORT
+	EnvToken = "REKEY_LAB_CONTROL_TOKEN" //nolint:gosec // the name of a variable
+)
+
+// Clock is world time.
+type Clock struct {
+	Now       time.Time  `json:"now"`
+	NextEvent *time.Time `json:"next_event,omitempty"` // earliest thing the world will do by itself
+	Mode      string     `json:"mode"`                 // virtual or real
+}
+
+// SetClock moves a virtual clock: to a time, or by milliseconds. Never backwards.
+type SetClock struct {
+	To        *time.Time `json:"to,omitempty"`
+	AdvanceMS int64      `json:"advance_ms,omitempty"`
+}
+
+// Edges of a call.
+const (
+	BeforeCall  = "before-call"
+	AfterCall   = "after-call-before-record"
+	AfterRecord = "after-record"
+)
+
+// Edge says that the engine stands at an edge of a call. Key is the provider's key id.
+type Edge struct {
+	Verb     string `json:"verb"`
+	Edge     string `json:"edge"`
+	Key      string `json:"key,omitempty"`
+	Incident string `json:"incident,omitempty"`
+}
+
+// Engine registers the process that worker-kill strikes.
+type Engine struct {
+	PID int `json:"pid"`
+}
+
+// Phase says that the incident entered a phase, for faults that strike at one.
+type Phase struct {
+	Phase string `json:"phase"`
+}
+
+// Info says where the lab is.
+type Info struct {
+	BaseURL string            `json:"base_url"` // of the simulated provider
+	Account string            `json:"account"`
+	Region  string            `json:"region"`
+	Aliases map[string]string `json:"aliases"` // scenario id -> provider key id
+	T0      time.Time         `json:"t0"`
+}
+
+// Secret is a credential the lab gives out.
+type Secret struct {
+	KeyID        string `json:"key_id"`
+	SecretKey    string `json:"secret_access_key"`
+	SessionToken string `json:"session_token,omitempty"`
+}
+
+// Oracle is the truth about the world, for judging a drill.
+type Oracle struct {
+	Now        time.Time   `json:"now"`
+	Keys       []Key       `json:"keys"`
+	Uses       []Use       `json:"uses"`
+	Calls      []Call      `json:"calls"`
+	Dependents []Dependent `json:"dependents"`
+	Kills      []Kill      `json:"kills"`
+	Sessions   []Session   `json:"sessions"`
+	Policies   []Policy    `json:"policies"`
+	Stores     []Store     `json:"stores"`
+}
+
+// Key as it is now. Alive = it would pass authentication.
+type Key struct {
+	ID       string `json:"id"`
+	Alias    string `json:"alias,omitempty"`
+	User     string `json:"user"`
+	State    string `json:"state"` // active, inactive, deleted
+	Alive    bool   `json:"alive"`
+	MintedBy string `json:"minted_by"` // scenario, engine, malicious, unknown
+	Created  string `json:"created"`
+}
+
+// Use is a use of a key. Equal uses that follow each other are one entry: At is the first, Last
+// the last, N how many.
+type Use struct {
+	Key    string    `json:"key"`
+	Alias  string    `json:"alias,omitempty"`
+	At     time.Time `json:"at"`
+	Last   time.Time `json:"last"`
+	N      int       `json:"n"`
+	Source string    `json:"source"`
+	IP     string    `json:"ip"`
+	ASN    int       `json:"asn"`
+	Call   string    `json:"call"`   // service:Action
+	Result string    `json:"result"` // ok, denied, throttled, failed
+	Label  string    `json:"label"`  // legit, malicious, engine, unknown
+}
+
+// Call is a mutating call by the engine.
+type Call struct {
+	Verb      string    `json:"verb"`
+	Action    string    `json:"action"`
+	Key       string    `json:"key,omitempty"`    // the key it is about
+	Target    string    `json:"target,omitempty"` // user, role or secret it is about
+	RequestID string    `json:"request_id"`
+	At        time.Time `json:"at"`
+	Result    string    `json:"result"`
+	Effect    bool      `json:"effect"` // it changed something
+	Lost      bool      `json:"lost"`   // the answer was cut
+}
+
+// Dependent is a legitimate consumer.
+type Dependent struct {
+	ID       string `json:"id"`
+	OutageMS int64  `json:"outage_ms"`
+	OnKey    string `json:"on_key"`
+	Uses     int    `json:"uses"`
+	Failures int    `json:"failures"`
+}
+
+// Kill is one SIGKILL to the engine.
+type Kill struct {
+	At       time.Time `json:"at"`
+	PID      int       `json:"pid"`
+	Verb     string    `json:"verb"`
+	Edge     string    `json:"edge"`
+	Key      string    `json:"key,omitempty"`
+	Incident string    `json:"incident,omitempty"`
+}
+
+// Session is a set of temporary credentials. Usable = not expired and not refused everything by policy.
+type Session struct {
+	ID      string    `json:"id"`
+	Kind    string    `json:"kind"`
+	Parent  string    `json:"parent"`
+	User    string    `json:"user,omitempty"`
+	Role    string    `json:"role,omitempty"`
+	Issued  time.Time `json:"issued"`
+	Expires time.Time `json:"expires"`
+	Usable  bool      `json:"usable"`
+	Engine  bool      `json:"engine"`
+}
+
+// Policy is an inline or attached policy of a user or role.
+type Policy struct {
+	Principal string `json:"principal"` // user/NAME or role/NAME
+	Name      string `json:"name"`
+	Inline    bool   `json:"inline"`
+	Document  string `json:"document,omitempty"`
+}
+
+// Store is a Secrets Manager secret; KeyID is the key it holds now.
+type Store struct {
+	Name     string `json:"name"`
+	KeyID    string `json:"key_id,omitempty"`
+	Versions int    `json:"versions"`
+}

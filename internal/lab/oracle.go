@@ -1,0 +1,123 @@
+package lab
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"rekey/internal/lab/awssim"
+	"rekey/internal/lab/control"
+)
+
+// observer keeps what the oracle tells of calls.
+type observer struct {
+	uses  []*control.Use
+	last  map[useKind]*control.Use
+	calls []control.Call
+}
+
+// useKind says which uses are alike; alike and equal in result they are one entry.
+type useKind struct{ key, source, ip, call, label string }
+
+func newObserver() observer { return observer{last: map[useKind]*control.Use{}} }
+
+func (o *observer) record(r *awssim.Record, alias func(string) string) {
+	if r.Label == "engine" && !r.ReadOnly {
+		o.calls = append(o.calls, control.Call{Verb: r.Verb, Action: r.Service + ":" + r.Action, Key: r.TargetKey, Target: targetOf(r),
+			RequestID: r.RequestID, At: r.At, Result: r.Result(), Effect: r.Code == "", Lost: r.Lost})
+	}
+	kind := useKind{r.KeyID, r.Source, r.SourceIP, r.Service + ":" + r.Action, r.Label}
+	result := r.Result()
+	if u := o.last[kind]; u != nil && u.Result == result {
+		u.N++
+		u.Last = r.At
+		return
+	}
+	u := &control.Use{Key: r.KeyID, Alias: alias(r.KeyID), At: r.At, Last: r.At, N: 1, Source: r.Source, IP: r.SourceIP, ASN: r.ASN, Call: kind.call, Result: result, Label: r.Label}
+	o.last[kind] = u
+	o.uses = append(o.uses, u)
+}
+
+func targetOf(r *awssim.Record) string {
+	for _, p := range []string{"userName", "roleName", "secretId", "name", "roleArn"} {
+		if v, ok := r.Params[p].(string); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// oracle gives the truth as it is now.
+func (w *world) oracle() control.Oracle {
+	st := w.sim.State()
+	out := control.Oracle{Now: w.now(), Keys: []control.Key{}, Uses: make([]control.Use, 0, len(w.seen.uses)), Calls: slices.Clone(w.seen.calls),
+		Dependents: []control.Dependent{}, Kills: slices.Clone(w.st.Kills), Sessions: []control.Session{}, Policies: []control.Policy{}, Stores: []control.Store{}}
+	for _, id := range slices.Sorted(maps.Keys(st.Keys)) {
+		k := st.Keys[id]
+		if id == w.st.EngineKey {
+			continue
+		}
+		out.Keys = append(out.Keys, control.Key{ID: id, Alias: w.alias(id), User: k.User, State: strings.ToLower(k.Status), Alive: w.sim.Alive(id),
+			MintedBy: k.MintedBy, Created: k.Created.Format(time.RFC3339)})
+	}
+	for _, u := range w.seen.uses {
+		out.Uses = append(out.Uses, *u)
+	}
+	out.Dependents = w.dependents()
+	for _, id := range slices.Sorted(maps.Keys(st.Sessions)) {
+		s := st.Sessions[id]
+		out.Sessions = append(out.Sessions, control.Session{ID: id, Kind: s.Kind, Parent: s.Parent, User: s.User, Role: s.Role, Issued: s.Issued,
+			Expires: s.Expires, Usable: w.sim.Usable(id), Engine: s.Engine})
+	}
+	for _, name := range slices.Sorted(maps.Keys(st.Users)) {
+		u := st.Users[name]
+		out.Policies = append(out.Policies, policies("user/"+name, u.Inline, u.Attached)...)
+	}
+	for _, name := range slices.Sorted(maps.Keys(st.Roles)) {
+		r := st.Roles[name]
+		out.Policies = append(out.Policies, policies("role/"+name, r.Inline, r.Attached)...)
+	}
+	for _, name := range slices.Sorted(maps.Keys(st.Secrets)) {
+		id, _ := w.sim.StoredKey(name)
+		out.Stores = append(out.Stores, control.Store{Name: name, KeyID: id, Versions: len(st.Secrets[name].Versions)})
+	}
+	return out
+}
+
+func policies(principal string, inline map[string]string, attached []string) []control.Policy {
+	var out []control.Policy
+	for _, name := range slices.Sorted(maps.Keys(inline)) {
+		out = append(out, control.Policy{Principal: principal, Name: name, Inline: true, Document: inline[name]})
+	}
+	for _, arn := range slices.Sorted(slices.Values(attached)) {
+		out = append(out, control.Policy{Principal: principal, Name: arn})
+	}
+	return out
+}
+
+// dependents adds up the consumers of each dependent; an outage that goes on counts up to now.
+func (w *world) dependents() []control.Dependent {
+	out := []control.Dependent{}
+	at := map[string]int{}
+	for _, c := range w.st.Consumers {
+		if !c.Dependent {
+			continue
+		}
+		i, ok := at[c.ID]
+		if !ok {
+			i = len(out)
+			at[c.ID] = i
+			out = append(out, control.Dependent{ID: c.ID, OnKey: c.KeyID})
+		}
+		d := &out[i]
+		outage := c.OutageMS
+		if !c.Failing.IsZero() {
+			outage += w.now().Sub(c.Failing).Milliseconds()
+		}
+		d.OutageMS = max(d.OutageMS, outage)
+		d.Uses += c.Uses
+		d.Failures += c.Failures
+	}
+	return out
+}
