@@ -158,6 +158,12 @@ func (c *checker) condition(env *cel.Env, path, when string, early []string) {
 		return
 	}
 	_, reads, faults := compile(env, when)
+	if parsed, iss := env.Parse(when); iss.Err() == nil {
+		for _, f := range neverEqual(parsed.NativeRep()) {
+			line, col := c.within(c.at[at], f.offset)
+			c.warnAt(line, col, f.code, path, f.msg, f.fix)
+		}
+	}
 	for _, f := range faults {
 		line, col := c.within(c.at[at], f.offset)
 		c.add(line, col, f.code, path, f.msg, f.fix)

@@ -28,6 +28,7 @@ const (
 	codeRuleType     Code = "RK013"
 	codeRuleCost     Code = "RK014"
 	codeTooEarly     Code = "RK015"
+	codeNeverEqual   Code = "RK016"
 	codeValue        Code = "RK020"
 	codeDuration     Code = "RK021"
 	codeRate         Code = "RK022"
@@ -87,6 +88,7 @@ func CodeTable() []CodeInfo {
 		{codeRuleType, "The condition does not give true or false, or compares different types.", "Compare a fact with a value of its own type."},
 		{codeRuleCost, "The condition may cost more than 10,000.", "Shorten it; leave out loops within loops."},
 		{codeTooEarly, "The condition reads facts that are not known yet when it is asked: it could never be true.", "match.when reads only report; contain_on_report.when does not read scope."},
+		{codeNeverEqual, "A fact is compared with a value that it never has.", "docs/playbook-facts.md lists the values of a fact that has few."},
 		{codeValue, "A value outside its list.", "Write one of the values that are named."},
 		{codeDuration, "Not a length of time, or zero where time must pass.", "Write 30s, 15m, 72h or 90d."},
 		{codeRate, "Not a rate.", "A whole number per s, m or h: 10/s."},

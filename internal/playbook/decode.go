@@ -132,8 +132,13 @@ func (d *document) problem(code Code, path, msg, fix string) {
 
 // warn is [document.problem] for what may stay.
 func (d *document) warn(code Code, path, msg, fix string) {
+	line, col := d.where(path)
+	d.warnAt(line, col, code, path, msg, fix)
+}
+
+func (d *document) warnAt(line, col int, code Code, path, msg, fix string) {
 	before := len(d.problems)
-	d.problem(code, path, msg, fix)
+	d.add(line, col, code, path, msg, fix)
 	if len(d.problems) > before {
 		d.problems[before].Warning = true
 	}

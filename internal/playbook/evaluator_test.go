@@ -220,6 +220,7 @@ func TestSelect(t *testing.T) {
 	}{
 		"by provider and kind":   {nil, aws},
 		"the other provider":     {map[string]any{"report.provider": "testprov", "report.kind": "key"}, other},
+		"our kind at another":    {map[string]any{"report.provider": "testprov"}, nil},
 		"kind nobody takes":      {map[string]any{"report.kind": "password"}, nil},
 		"a vendor's test":        {map[string]any{"report.confidence": "sample"}, nil},
 		"confidence not known":   {map[string]any{"report.confidence": nil}, nil},

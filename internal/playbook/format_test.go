@@ -180,6 +180,13 @@ func TestMermaid(t *testing.T) {
 	}
 }
 
+// Text of a playbook cannot break out of its node.
+func TestMermaidQuotes(t *testing.T) {
+	src := strings.Replace(valid(t), "when: item.held", `when: 'item.owner == "#1 <b>]; x & y"'`, 1)
+	got := playbook.Mermaid(mustParse(t, src))
+	require.Contains(t, got, `r0{"held<br/>item.owner == #quot;#35;1 #lt;b#gt;]; x #amp; y#quot;"}`)
+}
+
 func TestPagesAreCurrent(t *testing.T) {
 	for name, want := range map[string]string{
 		"playbook-problems.md": playbook.ProblemsPage(),

@@ -9,6 +9,7 @@ import (
 	"cel.dev/cel-go/common"
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/cost"
+	"cel.dev/cel-go/common/operators"
 
 	"rekey/playbooks"
 )
@@ -170,6 +171,45 @@ func suggestFact(name string, names []string) string {
 		return fmt.Sprintf("did you mean %q?", n)
 	}
 	return "docs/playbook-facts.md lists the facts"
+}
+
+// neverEqual warns of a comparison with a value that the fact never has: a rule with
+// a slip of the pen in it would be false for ever, and nobody would be told.
+func neverEqual(tree *ast.AST) []fault {
+	var faults []fault
+	look := func(fact, literal ast.Expr) {
+		if literal.Kind() != ast.LiteralKind || fact.Kind() != ast.SelectKind || fact.AsSelect().Operand().Kind() != ast.IdentKind {
+			return
+		}
+		name := fact.AsSelect().Operand().AsIdent() + "." + fact.AsSelect().FieldName()
+		value, ok := literal.AsLiteral().Value().(string)
+		i := slices.IndexFunc(playbooks.FactTable(), func(f playbooks.FactInfo) bool { return f.Name == name })
+		if !ok || i < 0 {
+			return
+		}
+		if values := playbooks.FactTable()[i].Values; len(values) > 0 && !slices.Contains(values, value) {
+			r, _ := tree.SourceInfo().GetOffsetRange(literal.ID())
+			faults = append(faults, fault{int(r.Start), codeNeverEqual, fmt.Sprintf("%s is never %q", name, value), suggest(value, values)})
+		}
+	}
+	ast.PreOrderVisit(tree.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+		if e.Kind() != ast.CallKind || len(e.AsCall().Args()) != 2 {
+			return
+		}
+		a, b := e.AsCall().Args()[0], e.AsCall().Args()[1]
+		switch e.AsCall().FunctionName() {
+		case operators.Equals, operators.NotEquals:
+			look(a, b)
+			look(b, a)
+		case operators.In:
+			if b.Kind() == ast.ListKind {
+				for _, v := range b.AsList().Elements() {
+					look(a, v)
+				}
+			}
+		}
+	}))
+	return faults
 }
 
 // estimator tells CEL's cost model how long a fact can be.
