@@ -141,6 +141,8 @@ func byAnswer(f *activities.Fault, eff effect, x *exchange) *activities.Fault {
 		f.Class, f.Detail = activities.ClassUnclear, x.code
 	case known:
 		f.Class, f.Detail = class, x.code
+	case x.status >= 500 && x.code == "":
+		f.Class, f.Detail = lost(eff), noCode
 	case x.status >= 500:
 		f.Class, f.Detail = lost(eff), fmt.Sprintf("the service failed (status %d)", x.status)
 	default:
@@ -157,6 +159,16 @@ const (
 
 // notImplemented is the detail of a call that the endpoint does not have.
 const notImplemented = "not implemented by this endpoint"
+
+// noCode is the detail of a failure that names no code.
+const noCode = "the service failed without an error code"
+
+// absent tells that the endpoint seems not to have the call: AWS names a code with
+// each failure, and 500 without one is how moto says that it lacks a call.
+func absent(f *activities.Fault) bool { return f.Detail == noCode && f.Status == 500 }
+
+// passing tells that reading again may well succeed.
+func passing(f *activities.Fault) bool { return f.Retryable() && !absent(f) }
 
 func untrusted(err error) bool {
 	var verify *tls.CertificateVerificationError

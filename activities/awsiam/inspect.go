@@ -93,7 +93,7 @@ func (i *inspection) part(ctx context.Context, source string, f *activities.Faul
 		i.ok = true
 		return nil
 	}
-	if ctx.Err() != nil || i.patience && f.Retryable() {
+	if ctx.Err() != nil || i.patience && passing(f) {
 		return f
 	}
 	if i.first == nil {

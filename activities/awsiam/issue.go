@@ -209,7 +209,7 @@ func (c *Client) ReconcileIssue(ctx context.Context, req activities.ReconcileReq
 	}
 	waiting := 0
 	for _, k := range fresh {
-		e, known, f := c.creation(ctx, l, k.ID, req.Started, now)
+		e, known, f := c.creation(ctx, l, user, k.ID, req.Started, now)
 		switch {
 		case f != nil:
 			return out, f
@@ -230,20 +230,26 @@ func (c *Client) ReconcileIssue(ctx context.Context, req activities.ReconcileReq
 	return done(true, "")
 }
 
-// creation finds the event in which the key was made. known is false when the
-// trail could not be read in full, so that no event proves nothing.
-func (c *Client) creation(ctx context.Context, l *log, id string, started, now time.Time) (e *event, known bool, f *activities.Fault) {
-	r, f := c.lookup(ctx, l, types.LookupAttributeKeyResourceName, id, started.Add(-time.Hour), now, true)
-	if f != nil {
-		return nil, false, f
-	}
-	for _, e := range r.events {
-		if e.Name == "CreateAccessKey" && e.Error == "" && text(e.Response, "accessKey", "accessKeyId") == id {
-			return &e, true, nil
+// creation finds the event in which the user's key was made: by the key's id, and
+// where the trail does not list what a call returned among its resources, by the
+// user's name. known is false when the trail could not be read in full, so that no
+// event proves nothing.
+func (c *Client) creation(ctx context.Context, l *log, user, id string, started, now time.Time) (e *event, known bool, f *activities.Fault) {
+	for _, resource := range []string{id, user} {
+		r, f := c.lookup(ctx, l, types.LookupAttributeKeyResourceName, resource, started.Add(-time.Hour), now, true)
+		if f != nil {
+			return nil, false, f
+		}
+		for _, e := range r.events {
+			if e.Name == "CreateAccessKey" && e.Error == "" && text(e.Response, "accessKey", "accessKeyId") == id {
+				return &e, true, nil
+			}
+		}
+		if _, blind := r.blind[c.home]; blind {
+			return nil, false, nil
 		}
 	}
-	_, blind := r.blind[c.home]
-	return nil, !blind, nil
+	return nil, true, nil
 }
 
 // samePrincipal compares who acted with who we are. The session name of an

@@ -127,7 +127,7 @@ func (c *Client) lookup(ctx context.Context, l *log, attr types.LookupAttributeK
 			out.unseen = append(out.unseen, activities.Unseen{Source: source, Why: "more events than are read at once; the oldest are missing"})
 		}
 		if p.fault != nil {
-			if ctx.Err() != nil || patience && p.fault.Retryable() {
+			if ctx.Err() != nil || patience && passing(p.fault) {
 				return reading{}, p.fault
 			}
 			out.blind[p.region] = now
@@ -192,9 +192,7 @@ func (c *Client) lookupRegion(ctx context.Context, l *log, region string, attr t
 // unseen says what could not be read and which right is missing for it.
 func unseen(source string, f *activities.Fault) activities.Unseen {
 	u := activities.Unseen{Source: source, Why: string(f.Class) + ": " + f.Detail, Permission: f.Permission}
-	if f.Detail == notImplemented || f.Status == 500 && strings.HasPrefix(f.Detail, "the service failed") {
-		// AWS names a code with each failure; 500 without one is how a partial
-		// implementation such as moto says that it has no such call.
+	if f.Detail == notImplemented || absent(f) {
 		u.Why = notImplemented
 	}
 	return u
