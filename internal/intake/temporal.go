@@ -32,7 +32,7 @@ func (t Temporal) Claim(ctx context.Context, register string, c workflows.Claim)
 		ID: register, TaskQueue: workflows.TaskQueue,
 		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
 		StaticSummary:            "which incident has which key",
-	}, workflows.TypeRegister)
+	}, workflows.TypeRegister, workflows.RegisterInput{})
 	h, err := t.Client.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
 		StartWorkflowOperation: start,
 		UpdateOptions: client.UpdateWorkflowOptions{
@@ -42,7 +42,8 @@ func (t Temporal) Claim(ctx context.Context, register string, c workflows.Claim)
 	if err != nil {
 		return out, err
 	}
-	return out, h.Get(ctx, &out)
+	err = h.Get(ctx, &out)
+	return out, err
 }
 
 // State implements Engine.
@@ -99,14 +100,6 @@ func (t Temporal) Signal(ctx context.Context, incident string, r workflows.Repor
 	return err
 }
 
-// Search attributes of a new incident (contracts section 7); the workflow keeps
-// them up to date.
-var (
-	attrProvider = temporal.NewSearchAttributeKeyKeywordList("RekeyProvider")
-	attrIncident = temporal.NewSearchAttributeKeyKeyword("RekeyIncident")
-	attrPhase    = temporal.NewSearchAttributeKeyKeyword("RekeyPhase")
-)
-
 // Start implements Engine. Where the namespace lacks a search attribute the
 // incident starts without: a missing one never stops an incident (design
 // section 4).
@@ -116,7 +109,7 @@ func (t Temporal) Start(ctx context.Context, in workflows.IncidentInput, r workf
 		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		StaticSummary:         fmt.Sprintf("%s: %s/%s", in.Settings.Playbook.Title, r.Key.Provider, r.Key.Kind),
 		TypedSearchAttributes: temporal.NewSearchAttributes(
-			attrProvider.ValueSet([]string{r.Key.Provider}), attrIncident.ValueSet(in.ID), attrPhase.ValueSet("preserve"),
+			workflows.AttrProvider.ValueSet([]string{r.Key.Provider}), workflows.AttrIncident.ValueSet(in.ID), workflows.AttrPhase.ValueSet("preserve"),
 		),
 	}
 	const most = 200 // bytes of a static summary, reference/temporal.md

@@ -33,17 +33,23 @@ var _ Incidents = Temporal{}
 
 // Show implements Incidents.
 func (t Temporal) Show(ctx context.Context, id string) (v view.Incident, err error) {
-	return v, t.query(ctx, id, workflows.QueryShow, &v)
+	err = t.query(ctx, id, workflows.QueryShow, &v)
+	return v, err
 }
 
 // Items implements Incidents.
 func (t Temporal) Items(ctx context.Context, id string) (v []view.Item, err error) {
-	return v, t.query(ctx, id, workflows.QueryItems, &v)
+	err = t.query(ctx, id, workflows.QueryItems, &v)
+	return v, err
 }
 
-// Plan implements Incidents.
+// Plan implements Incidents. Before there is a plan it gives an empty one.
 func (t Temporal) Plan(ctx context.Context, id string) (v plan.Plan, err error) {
-	return v, t.query(ctx, id, workflows.QueryPlan, &v)
+	err = t.query(ctx, id, workflows.QueryPlan, &v)
+	if errors.As(err, new(*serviceerror.QueryFailed)) {
+		return plan.Plan{}, nil
+	}
+	return v, err
 }
 
 func (t Temporal) query(ctx context.Context, id, name string, out any) error {
