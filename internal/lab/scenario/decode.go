@@ -191,7 +191,7 @@ func kindName(n *yaml.Node) string {
 func didYouMean(got string, words []string) string {
 	best, bestDistance := "", len(got)/2+2
 	for _, w := range words {
-		if dist := distance(strings.ToLower(got), w); dist < bestDistance {
+		if dist := distance(strings.ToLower(got), strings.ToLower(w)); dist < bestDistance {
 			best, bestDistance = w, dist
 		}
 	}

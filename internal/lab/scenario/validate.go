@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -179,10 +180,16 @@ func (d *decoder) estate(dr *Drill) []string {
 		d.oneOf(at+".policy", g.Policy, Policies...)
 		d.oneOf(at+".state", g.State, "exposed", "unrelated")
 	}
-	for _, k := range dr.GeneratedKeys(1) {
-		if slices.Contains(ids, k.ID) && len(e.Keys) > 0 {
-			d.reject("estate.generate", "makes key %q, which exists", k.ID)
-			break
+	for i, g := range e.Generate {
+		prefix, suffix, _ := strings.Cut(g.idPattern(), "{n}")
+		for _, id := range ids {
+			middle, ok := strings.CutPrefix(id, prefix)
+			number, isNumber := strings.CutSuffix(middle, suffix)
+			n, err := strconv.Atoi(number)
+			if ok && isNumber && err == nil && n >= 1 && strconv.Itoa(n) == number {
+				// At --scale the count grows, so any number counts.
+				d.reject(fmt.Sprintf("estate.generate[%d]", i), "makes key %q, which exists", id)
+			}
 		}
 	}
 	for i, u := range e.Uses {
