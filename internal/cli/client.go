@@ -101,7 +101,7 @@ func (c *client) get(ctx context.Context, path string, query url.Values, out any
 	for attempt := 0; ; attempt++ {
 		raw, err := c.once(ctx, http.MethodGet, path, query, nil, out)
 		var gone *Error
-		again := errors.As(err, &gone) && gone.Code == CodeUnreachable
+		again := errors.As(err, &gone) && gone.again
 		if !again || attempt == tries-1 || ctx.Err() != nil {
 			return raw, err
 		}
@@ -196,13 +196,13 @@ func (c *client) unreachable() error {
 	if !isLoopback(c.base.Hostname()) {
 		do = "is `rekey serve` up there, and is the network?"
 	}
-	return Failed(CodeUnreachable, do, "rekey is not running at %s", c.base.Host)
+	return &Error{Code: CodeUnreachable, Message: "rekey is not running at " + c.base.Host, Do: do, again: true}
 }
 
 // lost is a call without an answer. One that decides may have been heard.
 func (c *client) lost(method string) error {
 	if method == http.MethodGet {
-		return Failed(CodeUnreachable, "try again; `rekey doctor` looks for the reason", "the connection to %s broke", c.base.Host)
+		return &Error{Code: CodeUnreachable, Message: "the connection to " + c.base.Host + " broke", Do: "try again; `rekey doctor` looks for the reason", again: true}
 	}
 	return Failed(CodeUnreachable, "it may have been accepted: look with `rekey incident list` and `rekey incident show` before you repeat it", "no answer from %s", c.base.Host)
 }
@@ -225,7 +225,7 @@ func refusal(status int, raw []byte, base *url.URL) error {
 			e.Do = "does --data name the data directory of that server? Its cli-token is what lets you in"
 		}
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		e.Code = CodeUnreachable
+		e.again = true
 	}
 	return e
 }

@@ -24,7 +24,7 @@ import (
 const validity = 10 * time.Minute
 
 // maxText bounds a reason or a note.
-const maxText = 16 << 10
+const maxText = 4000
 
 // decision is what `approve` and the other deciding commands are answered
 // (workflows.Decision).
@@ -46,7 +46,7 @@ func (d *deciding) flags(cmd *cobra.Command, withReason string) {
 	f := cmd.Flags()
 	f.StringVar(&d.identity, "identity", "", "file of your private key (default: REKEY_IDENTITY, then the local user's)")
 	f.StringVar(&d.actor, "actor", "", "your name at the server (default: whose key it is in rekey.yaml)")
-	f.StringVar(&d.role, "role", "", "role in which you decide (default: one that is still missing)")
+	f.StringVar(&d.role, "role", "", "role in which you decide (default: one that counts)")
 	if withReason != "" {
 		f.StringVar(&d.reason, "reason", "", withReason)
 	}
@@ -58,7 +58,7 @@ func (a *app) decide(ctx context.Context, c *client, d deciding, s statement.Sta
 		return secretInArguments()
 	}
 	if len(s.Text) > maxText {
-		return Usage("say it in less than 16 KiB", "the text is too long")
+		return Usage("say it in at most 4000 bytes; longer texts go into evidence files of a report", "the text is too long")
 	}
 	id, err := a.identity(d.identity, d.actor)
 	if err != nil {
@@ -146,8 +146,8 @@ commander and must be reviewed within a day.`,
 			"rekey incident approve inc-7f3a9c2e41d0 --wave 3f9a0c41d2e8b756 --break-glass --reason 'nobody answers'"),
 		Args: exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if f.wave == "" {
-				return Usage("`rekey incident show` gives the whole command", "--wave is missing: a vote is for one wave as it was shown")
+			if f.wave == "" && f.approval == "" {
+				return noWave()
 			}
 			if f.breakGlass && f.reason == "" {
 				return Usage("say why: --reason TEXT", "--break-glass needs a reason")
@@ -159,6 +159,10 @@ commander and must be reviewed within a day.`,
 	cmd.Flags().BoolVar(&f.breakGlass, "break-glass", false, "approve containment alone; pages every commander")
 	waveFlags(cmd, &f)
 	return cmd
+}
+
+func noWave() error {
+	return Usage("`rekey incident show` gives the whole command", "--wave is missing: a vote is for one wave as it was shown")
 }
 
 func waveFlags(cmd *cobra.Command, f *vote) {
@@ -175,7 +179,10 @@ func (a *app) denyCommand() *cobra.Command {
 		Args:    exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.wave == "" && f.approval == "" {
-				return Usage("`rekey incident show` lists the open questions", "--wave or --approval is missing")
+				return noWave()
+			}
+			if f.reason == "" {
+				return Usage("say why, for the record", "--reason is missing")
 			}
 			return a.vote(cmd.Context(), statement.Deny, args[0], f)
 		},
@@ -196,20 +203,16 @@ func (a *app) vote(ctx context.Context, action, id string, f vote) error {
 	}
 	s := statement.Statement{Action: action, Incident: id, WaveHash: hash, Approval: f.approval, Text: f.reason, BreakGlass: f.breakGlass}
 	if q, ok := question(v, hash, f.approval); ok {
-		if s.Approval == "" {
-			s.Approval = q.ID
+		if hash == "" && q.WaveHash != "" {
+			return noWave() // what is voted for must have been seen
 		}
-		if s.WaveHash == "" {
-			s.WaveHash = q.WaveHash
+		s.Approval = q.ID
+		who, err := a.identity(f.identity, f.actor)
+		if err != nil {
+			return err
 		}
-		if f.role == "" {
-			who, err := a.identity(f.identity, f.actor)
-			if err != nil {
-				return err
-			}
-			clear(who.key)
-			s.Role = missingRole(q, who)
-		}
+		clear(who.key)
+		s.Role = missingRole(q, who)
 	}
 	return a.decide(ctx, c, f.deciding, s)
 }
@@ -259,20 +262,15 @@ func question(v view.Incident, hash, id string) (view.Approval, bool) {
 }
 
 // missingRole picks the role to vote in: the first of the question's roles that
-// the person has and nobody voted in yet, else the first they have.
+// the person is known to have and nobody voted in yet. "" leaves it to the
+// incident.
 func missingRole(q view.Approval, who identity) string {
-	mine := func(role string) bool { return len(who.roles) == 0 || slices.Contains(who.roles, role) }
-	first := ""
 	for _, role := range q.Roles {
-		if !mine(role) {
-			continue
-		}
-		first = or(first, role)
-		if !slices.ContainsFunc(q.Votes, func(v view.Vote) bool { return v.Role == role }) {
+		if slices.Contains(who.roles, role) && !slices.ContainsFunc(q.Votes, func(v view.Vote) bool { return v.Role == role }) {
 			return role
 		}
 	}
-	return first
+	return ""
 }
 
 // about are the flags of commands that name items.
@@ -371,13 +369,16 @@ func needItems(f about, reason bool) error {
 func (a *app) holdCommand() *cobra.Command {
 	var f about
 	cmd := &cobra.Command{
-		Use:     "hold ID --item ITEM --reason TEXT",
-		Short:   "Hold items: they do not move until released",
+		Use:     "hold ID --item ITEM --until TIME --reason TEXT",
+		Short:   "Hold items: they do not move until then, or until released",
 		Example: example("rekey incident hold inc-7f3a9c2e41d0 --item a41c09be77d2 --until 2h --reason 'payroll runs now'"),
 		Args:    exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := needItems(f, true); err != nil {
 				return err
+			}
+			if f.until == "" {
+				return Usage("give a time or a span such as 2h", "--until is missing: a hold always ends")
 			}
 			return a.onItems(cmd.Context(), args[0], f, statement.Statement{Action: statement.Hold})
 		},
@@ -388,18 +389,22 @@ func (a *app) holdCommand() *cobra.Command {
 
 func (a *app) releaseCommand() *cobra.Command {
 	var f about
+	var hold string
 	cmd := &cobra.Command{
-		Use:     "release ID --item ITEM",
+		Use:     "release ID --item ITEM|--hold HOLD",
 		Short:   "Release held items",
-		Example: example("rekey incident release inc-7f3a9c2e41d0 --item a41c09be77d2"),
+		Example: example("rekey incident release inc-7f3a9c2e41d0 --item a41c09be77d2", "rekey incident release inc-7f3a9c2e41d0 --hold hold1"),
 		Args:    exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := needItems(f, false); err != nil {
-				return err
+			if hold == "" {
+				if err := needItems(f, false); err != nil {
+					return err
+				}
 			}
-			return a.onItems(cmd.Context(), args[0], f, statement.Statement{Action: statement.Release})
+			return a.onItems(cmd.Context(), args[0], f, statement.Statement{Action: statement.Release, Task: hold})
 		},
 	}
+	cmd.Flags().StringVar(&hold, "hold", "", "the whole hold, by its id")
 	f.flags(cmd, "why, for the record", "")
 	return cmd
 }
@@ -428,8 +433,11 @@ installed at the provider first, so that it ends even if rekey is down.`,
 	return cmd
 }
 
-// resolutions are the values of --as (package statement).
-var resolutions = []string{"done", "adopted", "accepted-risk", "never-existed-proven", "override-cutoff"}
+// resolutions are the values of --as: how a step ended, or an end state that
+// people decide.
+func resolutions() []string {
+	return []string{"done", "by-hand", "adopted", "waived", "override-cutoff", "accepted-risk", "never-existed-proven", "customer-action-open"}
+}
 
 func (a *app) resolveCommand() *cobra.Command {
 	var f about
@@ -443,7 +451,7 @@ func (a *app) resolveCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case as == "":
-				return Usage("one of "+strings.Join(resolutions, ", "), "--as is missing")
+				return Usage("one of "+strings.Join(resolutions(), ", "), "--as is missing")
 			case task == "" && len(f.items) == 0:
 				return Usage("`rekey incident show` lists what waits", "--task or --item is missing")
 			case as == "accepted-risk" && f.until == "":
@@ -456,7 +464,7 @@ func (a *app) resolveCommand() *cobra.Command {
 	}
 	f.flags(cmd, "what was done, or why", "end of an accepted risk: a time, or a span such as 30d")
 	cmd.Flags().StringVar(&task, "task", "", "step that waits for a person")
-	choice(cmd, &as, "as", "what it is now", resolutions...)
+	choice(cmd, &as, "as", "what it is now", resolutions()...)
 	return cmd
 }
 

@@ -42,7 +42,7 @@ func (a *app) drillListCommand() *cobra.Command {
 				list = append(list, drillLine{name, d.Title, len(d.Estate.Keys) + len(d.GeneratedKeys(1)), len(d.Faults), sortedKeys(d.Controls)})
 			}
 			if a.asJSON {
-				writeJSON(a.io.Out, map[string]any{"schema": "rekey.drills/v1", "drills": list, "next": ""})
+				writeJSON(a.io.Out, object{{"schema", "rekey.drills/v1"}, {"drills", list}, {"next", ""}})
 				return nil
 			}
 			t := table{}

@@ -48,6 +48,8 @@ type Error struct {
 	Err     error
 	// Said: the command has printed its result, which tells the failure already.
 	Said bool
+	// again: the server is away for now; a reading call may be repeated.
+	again bool
 	// Usage: the server found the request malformed; nothing was started.
 	Usage bool
 }

@@ -65,7 +65,7 @@ func (a *app) playbookListCommand() *cobra.Command {
 				list = append(list, lineOf(l))
 			}
 			if a.asJSON {
-				writeJSON(a.io.Out, map[string]any{"schema": "rekey.playbooks/v1", "playbooks": list, "next": ""})
+				writeJSON(a.io.Out, object{{"schema", "rekey.playbooks/v1"}, {"playbooks", list}, {"next", ""}})
 				return nil
 			}
 			t := table{}
@@ -101,7 +101,7 @@ func (a *app) playbookShowCommand() *cobra.Command {
 				_, err = a.io.Out.Write(text)
 				return err
 			case a.asJSON:
-				writeJSON(a.io.Out, map[string]any{"schema": "rekey.playbook/v1", "file": l.File, "digest": l.Digest, "playbook": l.Playbook})
+				writeJSON(a.io.Out, object{{"schema", "rekey.playbook/v1"}, {"file", l.File}, {"digest", l.Digest}, {"playbook", l.Playbook}})
 			default:
 				_, err = a.io.Out.Write(l.Source)
 				a.tell("%s %s, %s", l.Playbook.Name, l.Playbook.Version, l.Digest)
@@ -140,7 +140,7 @@ without a gate. Exit code 2 when one of the playbooks may not be used.`,
 				if problems.Failed() {
 					result = "invalid"
 				}
-				writeJSON(a.io.Out, map[string]any{"schema": "rekey.validation/v1", "result": result, "problems": problems})
+				writeJSON(a.io.Out, object{{"schema", "rekey.validation/v1"}, {"result", result}, {"problems", problems}})
 			} else {
 				for _, p := range problems {
 					fmt.Fprintln(a.io.Out, clean(p.String()))

@@ -69,14 +69,36 @@ func frame(v view.Incident, now time.Time, p palette, width, height int) []strin
 		out = append(out, "", p.bold("Waiting for"))
 		out = append(out, w...)
 	}
-	if room := height - 1; len(out) > room && room > 1 {
-		hidden := len(out) - room + 1
-		out = append(out[:room-1], p.dim(fmt.Sprintf("  ... %s more: rekey incident show %s", count(hidden, "line", "lines"), v.ID)))
+	var fit []string
+	for _, l := range out {
+		if strings.HasPrefix(l, commandIndent) {
+			fit = append(fit, wrapCommand(l, width)...)
+		} else {
+			fit = append(fit, cut(l, width))
+		}
 	}
-	for i := range out {
-		out[i] = cut(out[i], width)
+	if room := height - 1; len(fit) > room && room > 1 {
+		hidden := len(fit) - room + 1
+		fit = append(fit[:room-1], cut(p.dim(fmt.Sprintf("  ... %s more: rekey incident show %s", count(hidden, "line", "lines"), v.ID)), width))
 	}
-	return out
+	return fit
+}
+
+// commandIndent stands before a command to type.
+const commandIndent = "      $ "
+
+// wrapCommand breaks a command so that it can be copied from a narrow terminal.
+func wrapCommand(l string, width int) []string {
+	var out []string
+	for columns(l) > width {
+		at := strings.LastIndex(l[:max(width-1, 1)], " ")
+		if at <= len(commandIndent) {
+			break // one word is wider than the terminal
+		}
+		out = append(out, l[:at]+" \\")
+		l = commandIndent[:len(commandIndent)-2] + "  " + l[at+1:]
+	}
+	return append(out, l)
 }
 
 const (
@@ -226,7 +248,7 @@ func approvalChanges(a, b view.Incident) []string {
 		if i >= 0 {
 			old = a.Approvals[i]
 		} else if q.State == "open" {
-			out = append(out, fmt.Sprintf("approval %s asked: %s, %s", q.ID, approvalTitle(q), votesOf(q)))
+			out = append(out, fmt.Sprintf("approval %s asked: %s, %s", q.ID, approvalTitle(q), needed(q)))
 		}
 		for _, v := range q.Votes[min(len(old.Votes), len(q.Votes)):] {
 			out = append(out, fmt.Sprintf("approval %s: %s votes %s as %s", q.ID, v.Actor, v.Vote, v.Role))

@@ -89,7 +89,7 @@ func (a *app) providerListCommand() *cobra.Command {
 				}
 			}
 			if a.asJSON {
-				writeJSON(a.io.Out, map[string]any{"schema": "rekey.provider/v1", "providers": list, "next": ""})
+				writeJSON(a.io.Out, object{{"schema", "rekey.provider/v1"}, {"providers", list}, {"next", ""}})
 				return nil
 			}
 			fmt.Fprintln(a.io.Out, strings.Join(t.lines(""), "\n"))
@@ -137,7 +137,7 @@ func (a *app) providerShowCommand() *cobra.Command {
 			}
 			p := describe(d, cfg.accounts(d.Code), true)
 			if a.asJSON {
-				writeJSON(a.io.Out, map[string]any{"schema": "rekey.provider/v1", "providers": []providerJSON{p}})
+				writeJSON(a.io.Out, object{{"schema", "rekey.provider/v1"}, {"providers", []providerJSON{p}}})
 				return nil
 			}
 			fmt.Fprintln(a.io.Out, strings.Join(providerText(d, p, palette(a.io.colour(a.io.OutTTY))), "\n"))

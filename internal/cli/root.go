@@ -73,13 +73,6 @@ First steps:
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetUsageTemplate(usageTemplate)
 	root.SetHelpTemplate(helpTemplate)
-	root.AddGroup(
-		&cobra.Group{ID: groupStart, Title: "An incident:"},
-		&cobra.Group{ID: groupLook, Title: "Look and learn (no server needed):"},
-		&cobra.Group{ID: groupRecord, Title: "The record:"},
-		&cobra.Group{ID: groupRun, Title: "Run rekey:"},
-		&cobra.Group{ID: groupKeep, Title: "Keep it in order:"},
-	)
 	f := root.PersistentFlags()
 	f.StringVar(&a.config, "config", "", "rekey.yaml to use (default: REKEY_CONFIG, ./rekey.yaml, $XDG_CONFIG_HOME/rekey/rekey.yaml)")
 	f.StringVar(&a.data, "data", "", "data directory (default: as configured)")
@@ -87,6 +80,13 @@ First steps:
 	f.BoolVar(&a.asJSON, "json", false, "write JSON to stdout, errors too")
 	root.InitDefaultHelpFlag()
 
+	groups := map[string]string{
+		groupStart:  "An incident:",
+		groupLook:   "Look and learn (no server needed):",
+		groupRecord: "The record:",
+		groupRun:    "Run rekey:",
+		groupKeep:   "Keep it in order:",
+	}
 	for _, c := range []struct {
 		group string
 		cmd   *cobra.Command
@@ -110,12 +110,15 @@ First steps:
 		{groupKeep, a.versionCommand()},
 	} {
 		if c.cmd != nil {
+			if !root.ContainsGroup(c.group) {
+				root.AddGroup(&cobra.Group{ID: c.group, Title: groups[c.group]})
+			}
 			c.cmd.GroupID = c.group
 			root.AddCommand(c.cmd)
 		}
 	}
 	root.AddCommand(topics()...)
-	root.SetHelpCommandGroupID(groupKeep)
+	root.SetHelpCommand(helpCommand())
 	return root
 }
 
@@ -133,6 +136,40 @@ func parent(cmd *cobra.Command, args []string) error {
 	}
 	return Usage(suggest(args[0], names, "run `"+cmd.CommandPath()+" --help` for the commands there are"),
 		"unknown command %s for `%s`", shown(args[0]), cmd.CommandPath())
+}
+
+// helpCommand shows the help of a command or topic, and refuses one there is none of.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND|TOPIC]",
+		Short:   "Show the help of a command or topic",
+		Example: example("rekey help incident approve", "rekey help exit-codes"),
+		GroupID: groupKeep,
+		Args:    cobra.ArbitraryArgs,
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			var out []cobra.Completion
+			if at, rest, err := cmd.Root().Find(args); err == nil && len(rest) == 0 {
+				for _, c := range at.Commands() {
+					if c.IsAvailableCommand() || c.IsAdditionalHelpTopicCommand() {
+						out = append(out, cobra.CompletionWithDesc(c.Name(), c.Short))
+					}
+				}
+			}
+			return out, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			at, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				var names []string
+				for _, c := range at.Commands() {
+					names = append(names, c.Name())
+				}
+				word := args[len(args)-max(len(rest), 1)]
+				return Usage(suggest(word, names, "run `rekey help` for what there is"), "no help for %s", shown(word))
+			}
+			return at.Help()
+		},
+	}
 }
 
 // family makes a command that only holds others; none: no command.
@@ -177,8 +214,7 @@ func atMost(names []string) string {
 }
 
 const usageTemplate = `Usage:
-  {{.UseLine}}{{if .HasAvailableSubCommands}}
-  {{.CommandPath}} [command]{{end}}
+  {{if .HasAvailableSubCommands}}{{.CommandPath}} COMMAND{{else}}{{.UseLine}}{{end}}
 {{- if .HasExample}}
 
 Examples:
@@ -206,11 +242,12 @@ Everywhere:
 {{- if .HasHelpSubCommands}}
 
 More help:
+{{- $root := .CommandPath}}
 {{- range .Commands}}{{if .IsAdditionalHelpTopicCommand}}
-  {{rpad .CommandPath .CommandPathPadding}} {{.Short}}{{end}}{{end}}{{end}}
+  {{$root}} help {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}
 {{- if .HasAvailableSubCommands}}
 
-"{{.CommandPath}} [command] --help" tells more of a command.{{end}}
+"{{.CommandPath}} COMMAND --help" tells more of a command.{{end}}
 `
 
 const helpTemplate = `{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}

@@ -63,7 +63,7 @@ func verdict(v view.Incident) string {
 	case dead < total:
 		return fmt.Sprintf("NOT CONTAINED: %d of %s proven dead", dead, keys)
 	}
-	return fmt.Sprintf("NOT CONTAINED: all %s dead, %s open", keys, count(v.Totals.Open, "item", "items"))
+	return fmt.Sprintf("NOT CONTAINED YET: every old key is dead, %s", count(v.Totals.Open, "item is open", "items are open"))
 }
 
 func waitsForVotes(v view.Incident) string {
@@ -112,11 +112,14 @@ func (s shower) waiting() []string {
 		if a.Expires != "" {
 			left = ", expires " + ago(a.Expires, s.now)
 		}
-		out = append(out, fmt.Sprintf("  %s  %s: %s%s", s.p.yellow(a.ID), approvalTitle(a), votesOf(a), left))
+		out = append(out, fmt.Sprintf("  %s  %s: %s%s", s.p.yellow(a.ID), approvalTitle(a), needed(a), left))
+		if who := voters(a); who != "" {
+			out = append(out, "      "+who)
+		}
 		if a.What != "" {
 			out = append(out, "      "+line(a.What))
 		}
-		out = append(out, "      $ "+approveHint(s.v.ID, a))
+		out = append(out, "      $ "+approveHint(s.v, a))
 	}
 	for _, h := range s.v.NeedsHuman {
 		if h.State != "" && h.State != "open" {
@@ -159,21 +162,44 @@ func approvalTitle(a view.Approval) string {
 	return title
 }
 
-func votesOf(a view.Approval) string {
-	var who []string
-	for _, v := range a.Votes {
-		who = append(who, fmt.Sprintf("%s %s as %s", v.Actor, v.Vote, v.Role))
-	}
-	out := fmt.Sprintf("%d of %s (%s)", approved(a), count(a.Needed, "vote", "votes"), strings.Join(a.Roles, ", "))
-	if len(who) > 0 {
-		out += ": " + strings.Join(who, ", ")
-	}
-	return out
+// needed says how many votes there are, of how many and of whom.
+func needed(a view.Approval) string {
+	return fmt.Sprintf("%d of %s (%s)", approved(a), count(a.Needed, "vote", "votes"), strings.Join(a.Roles, ", "))
 }
 
-// approveHint is the command that votes for a.
-func approveHint(id string, a view.Approval) string {
-	return fmt.Sprintf("rekey incident approve %s --wave %s --approval %s", id, shortHash(a.WaveHash), a.ID)
+// voters says who voted how.
+func voters(a view.Approval) string {
+	var who []string
+	for _, v := range a.Votes {
+		word := v.Vote
+		switch word {
+		case "approve":
+			word = "approved"
+		case "deny":
+			word = "denied"
+		}
+		who = append(who, fmt.Sprintf("%s %s as %s", v.Actor, word, v.Role))
+	}
+	return strings.Join(who, ", ")
+}
+
+// approveHint is the command that votes for a. The question's id is needed only
+// where its hash does not name it alone.
+func approveHint(v view.Incident, a view.Approval) string {
+	hint := "rekey incident approve " + v.ID
+	if a.WaveHash != "" {
+		hint += " --wave " + shortHash(a.WaveHash)
+	}
+	same := 0
+	for _, q := range openApprovals(v) {
+		if q.WaveHash == a.WaveHash {
+			same++
+		}
+	}
+	if a.WaveHash == "" || same > 1 {
+		hint += " --approval " + a.ID
+	}
+	return hint
 }
 
 // hashDigits are shown of a wave's hash and are enough to name it.
@@ -275,7 +301,7 @@ func ownedBy(owner string) string {
 func (s shower) approvals() []string {
 	t := table{}
 	for _, a := range s.v.Approvals {
-		t.add(a.ID, approvalTitle(a), a.State, votesOf(a))
+		t.add(a.ID, approvalTitle(a), a.State, needed(a), voters(a))
 	}
 	return t.lines("  ")
 }
@@ -433,7 +459,7 @@ func openReasons(v view.Incident) []openReason {
 
 // eta says how long the plan still takes, from the first call on.
 func eta(v view.Incident, now time.Time) string {
-	if v.Plan == nil || v.State == "contained" || v.State == "all-clear" || v.Plan.ETAMs == 0 {
+	if v.Plan == nil || v.State == "contained" || v.State == "all-clear" || v.Plan.ETAMs == 0 || (!v.Truncated && deadCount(v) == v.Totals.Items) {
 		return ""
 	}
 	first := ""

@@ -72,6 +72,32 @@ func writeJSON(w io.Writer, v any) {
 	_ = enc.Encode(v)
 }
 
+// object is a JSON object whose keys stand in the order given.
+type object []field
+
+type field struct {
+	key   string
+	value any
+}
+
+// MarshalJSON implements json.Marshaler.
+func (o object) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, f := range o {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		value, err := json.Marshal(f.value)
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&b, "%q:%s", f.key, value)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
 // writeRaw writes JSON that came from the server, all keys of it, indented or on
 // one line.
 func writeRaw(w io.Writer, raw json.RawMessage, oneLine bool) error {

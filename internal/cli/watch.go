@@ -87,7 +87,7 @@ func (a *app) follow(ctx context.Context, c *client, id string, every time.Durat
 			if done(v) {
 				return last, nil
 			}
-		case first || asError(err).Code != CodeUnreachable:
+		case first || !asError(err).again:
 			return last, err
 		default:
 			sink.trouble(err)
@@ -146,7 +146,7 @@ func (l *lineProgress) show(v view.Incident, _ json.RawMessage) error {
 	}
 	for _, q := range openApprovals(v) {
 		if !wasOpen(l.last, q.ID) {
-			l.say("to approve: " + approveHint(v.ID, q))
+			l.say("to approve: " + approveHint(v, q))
 		}
 	}
 	l.last = v
@@ -208,12 +208,13 @@ func (d *drawnProgress) draw(lines []string, width int) error {
 	case width != d.width: // what was drawn has wrapped: its place cannot be told
 		b.WriteString(eraseAll)
 	default:
-		fmt.Fprintf(&b, "\x1b[%dA\r", d.rows)
+		b.WriteString("\r")
+		if d.rows > 1 {
+			fmt.Fprintf(&b, "\x1b[%dA", d.rows-1)
+		}
 	}
-	for _, l := range lines {
-		b.WriteString(l + eraseLine + "\n")
-	}
-	b.WriteString(eraseBelow)
+	// The cursor stays on the last line: a line end there could scroll the top away.
+	b.WriteString(strings.Join(lines, eraseLine+"\n") + eraseLine + eraseBelow)
 	d.rows, d.width = len(lines), width
 	_, err := io.WriteString(d.out, b.String())
 	return err
@@ -228,6 +229,6 @@ func (d *drawnProgress) trouble(err error) {
 
 func (d *drawnProgress) done() {
 	if d.rows > 0 {
-		fmt.Fprint(d.out, showCursor)
+		fmt.Fprintln(d.out, showCursor)
 	}
 }
