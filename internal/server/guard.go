@@ -52,7 +52,12 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 		h.Set("Cross-Origin-Resource-Policy", "same-site")
 		defer func() {
-			if p := recover(); p != nil {
+			p := recover()
+			if p == http.ErrAbortHandler { // a cut-off answer: the connection must end too
+				s.log(r, rec, s.Now().Sub(began))
+				panic(p)
+			}
+			if p != nil {
 				// The value may hold anything: only its type is logged.
 				s.Log.Error("panic in a request", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 				s.counts.add("internal")
