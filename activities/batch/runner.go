@@ -192,10 +192,24 @@ func (r *Runner) mutate(ctx context.Context, client any, p activities.Pass) (act
 		}
 		out.Items = append(out.Items, a)
 	}
+	if !final(out.Items) {
+		return out, nil // the next pass of this effect goes on in the same journal
+	}
 	if out.Journal, err = j.Seal(ctx); err != nil {
 		return activities.PassResult{}, fmt.Errorf("journal of %s: %w", p.ID, err)
 	}
 	return out, nil
+}
+
+// final tells whether every item of a pass is settled, so that its journal is
+// complete.
+func final(items []activities.Attempt) bool {
+	for _, a := range items {
+		if _, ok := (history{{Attempt: &a}}).settled(); !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // one makes one mutating call, unless the journal says that it was made.

@@ -1,0 +1,106 @@
+// Package engine holds the engine's own activities: what workflows may not do
+// themselves because it reads files, rules, the estate or Temporal. They call no
+// vendor, except where one says so, and are idempotent: Temporal repeats them.
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"rekey/activities"
+	"rekey/internal/audit"
+	"rekey/internal/blob"
+	"rekey/internal/config"
+	"rekey/internal/estate"
+	"rekey/internal/secret"
+	"rekey/workflows"
+)
+
+// Options are what the activities need.
+type Options struct {
+	Config    *config.Config
+	Estate    *estate.Estate
+	Blobs     blob.Store
+	Secrets   secret.Store
+	Finger    *secret.Fingerprinter
+	Providers []activities.Descriptor
+	// Client gives the opened client of an account.
+	Client  func(provider, account string) (any, error)
+	Breaker *Breaker
+	// Claims asks a register; Report brings a report to an incident.
+	Claim     func(ctx context.Context, register string, c workflows.Claim) (workflows.ClaimResult, error)
+	Alarm     func(ctx context.Context, in workflows.AlarmInput) error
+	Histories Histories
+	Signer    *audit.Signer
+	// Bundles is the directory that bundles are written to.
+	Bundles string
+	Log     *slog.Logger
+}
+
+// An Engine is the activities.
+type Engine struct{ Options }
+
+// New makes an Engine.
+func New(o Options) *Engine { return &Engine{o} }
+
+// Activities are the functions by the name they are registered under.
+func (e *Engine) Activities() map[string]any {
+	return map[string]any{
+		workflows.ActivityAdmit:    e.Admit,
+		workflows.ActivityPreserve: e.Preserve,
+		workflows.ActivityExpand:   e.Expand,
+		workflows.ActivityPlan:     e.Plan,
+		workflows.ActivityClaim:    e.ClaimKeys,
+		workflows.ActivitySeal:     e.Seal,
+		workflows.ActivityForget:   e.Forget,
+		workflows.ActivityAlarm:    e.RaiseAlarm,
+	}
+}
+
+func (e *Engine) kind(k activities.Key) (activities.KindInfo, bool) {
+	for _, d := range e.Providers {
+		if d.Code == k.Provider {
+			return d.Kind(k.Kind)
+		}
+	}
+	return activities.KindInfo{}, false
+}
+
+// Forget destroys the sealed secrets of an incident.
+func (e *Engine) Forget(ctx context.Context, in workflows.ForgetInput) (struct{}, error) {
+	if err := e.Secrets.Destroy(ctx, in.Incident); err != nil {
+		return struct{}{}, fmt.Errorf("destroy sealed secrets: %w", err)
+	}
+	return struct{}{}, nil
+}
+
+// RaiseAlarm reports a dead key that worked to its incident, reopening it where it
+// is closed.
+func (e *Engine) RaiseAlarm(ctx context.Context, in workflows.AlarmInput) (struct{}, error) {
+	return struct{}{}, e.Alarm(ctx, in)
+}
+
+// ClaimKeys settles with the registers whose each fingerprint is.
+func (e *Engine) ClaimKeys(ctx context.Context, in workflows.ClaimInput) (workflows.ClaimResult, error) {
+	by := map[string][]string{}
+	for _, fp := range in.FPs {
+		id := workflows.RegisterID(fp)
+		by[id] = append(by[id], fp)
+	}
+	out := workflows.ClaimResult{Owners: map[string]string{}}
+	for id, fps := range by {
+		res, err := e.Claim(ctx, id, workflows.Claim{FPs: fps, Incident: in.Incident})
+		if err != nil {
+			return out, fmt.Errorf("claim in %s: %w", id, err)
+		}
+		for fp, owner := range res.Owners {
+			out.Owners[fp] = owner
+		}
+	}
+	return out, nil
+}
+
+// day is used for facts that count days.
+const day = 24 * time.Hour

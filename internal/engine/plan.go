@@ -1,0 +1,250 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sort"
+
+	"rekey/activities"
+	"rekey/internal/plan"
+	"rekey/internal/playbook"
+	"rekey/playbooks"
+	"rekey/workflows"
+)
+
+// Plan decides every item by the playbook's rules and lays out the waves with the
+// exact calls. The same items, estate and playbook give the same hashes.
+func (e *Engine) Plan(_ context.Context, in workflows.PlanInput) (workflows.PlanResult, error) {
+	return BuildPlan(in)
+}
+
+// waveItems bounds a wave, see workflows/options.go.
+const waveItems = 10
+
+// BuildPlan is Plan without an engine: it reads nothing but its input.
+func BuildPlan(in workflows.PlanInput) (workflows.PlanResult, error) {
+	pb := &in.Playbook
+	eval, err := playbook.NewEvaluator(pb)
+	if err != nil {
+		return workflows.PlanResult{}, err
+	}
+	started := map[string]bool{}
+	for _, w := range in.Started {
+		for _, it := range w.Items {
+			started[it.Key.FP] = true
+		}
+	}
+	held := map[string]bool{}
+	for _, fp := range in.Held {
+		held[fp] = true
+	}
+	items := append([]workflows.Scoped{}, in.Items...)
+	sort.Slice(items, func(i, j int) bool { return items[i].Key.FP < items[j].Key.FP })
+
+	out := workflows.PlanResult{Plan: plan.Plan{Version: in.Version, Waves: append([]plan.Wave{}, in.Started...), Decisions: []plan.Decision{}, Breaks: []plan.Break{}}}
+	worst := len(playbooks.Levels())
+	by := map[playbooks.StrategyName][]plan.Item{}
+	for _, s := range items {
+		f := reportFacts(in.Report)
+		if s.Basis == "report" {
+			f.Set("report.possession", playbooks.BoolFact(in.Report.Possession))
+		}
+		itemFacts(&f, s, in.Now, held[s.Key.FP])
+		scopeFacts(&f, s, items, in.Now, in.Malicious[s.Key.FP])
+		level, _ := eval.Severity(f)
+		for i, l := range playbooks.Levels() {
+			if l == level {
+				worst = min(worst, i)
+			}
+		}
+		d := eval.Decide(f)
+		dec := plan.Decision{FP: s.Key.FP, Rule: d.RuleID, Strategy: d.Strategy, Facts: map[string]string{}}
+		for _, r := range d.Read {
+			dec.Facts[r.Name] = r.Value
+		}
+		for _, sk := range d.Skipped {
+			if dec.Skipped == nil {
+				dec.Skipped = map[string]string{}
+			}
+			dec.Skipped[sk.RuleID] = sk.Why
+		}
+		out.Plan.Decisions = append(out.Plan.Decisions, dec)
+		if started[s.Key.FP] || !moves(d.Strategy) {
+			continue
+		}
+		by[d.Strategy] = append(by[d.Strategy], planItem(pb, s, d.Strategy, in.Kinds))
+	}
+	if worst < len(playbooks.Levels()) {
+		out.Severity = string(playbooks.Levels()[worst])
+	}
+	for _, name := range []playbooks.StrategyName{playbooks.RevokeNow, playbooks.DisableAndWatch, playbooks.ReissueFirst} {
+		for list := by[name]; len(list) > 0; {
+			n := min(waveItems, len(list))
+			out.Plan.Waves = append(out.Plan.Waves, plan.Wave{
+				N: len(out.Plan.Waves) + 1, Strategy: name, Items: list[:n], Gates: gates(pb, name), Batch: 1, Playbook: in.Digest,
+			})
+			list = list[n:]
+		}
+	}
+	price(&out.Plan, pb, in.Kinds)
+	return out, out.Plan.Seal()
+}
+
+// moves tells whether this build carries a strategy out by itself.
+func moves(n playbooks.StrategyName) bool {
+	return n == playbooks.RevokeNow || n == playbooks.ReissueFirst || n == playbooks.DisableAndWatch
+}
+
+func gates(pb *playbooks.Playbook, name playbooks.StrategyName) []string {
+	out := []string{"irreversible"}
+	for _, n := range pb.Notices {
+		if name == playbooks.ReissueFirst && n.Gate != "" {
+			out = append(out, n.Gate)
+		}
+	}
+	return out
+}
+
+// planItem lays out one item's calls, rungs and stores.
+func planItem(pb *playbooks.Playbook, s workflows.Scoped, name playbooks.StrategyName, kinds map[string]workflows.KindFacts) plan.Item {
+	k := kinds[s.Key.Provider+"/"+s.Key.Kind]
+	it := plan.Item{
+		Key: s.Key, Dependents: s.Dependents, Owner: s.Owner, Harden: pb.Harden.AllowFrom,
+		Adopt: s.Owner != "" || len(s.Dependents) > 0,
+	}
+	if s.Unattributed || s.CreatedByCompromised {
+		it.Adopt = false // nobody of ours made it, so nobody of ours needs it
+	}
+	if s.Reading != nil {
+		it.Roles = s.Reading.Roles
+	}
+	if it.Adopt {
+		for _, st := range pb.Reissue.Stores {
+			if name, ok := bind(st.Name, s); ok {
+				it.Stores = append(it.Stores, plan.Store{Target: st.Target, Name: name})
+			}
+		}
+	}
+	for _, step := range pb.Strategy(name).Steps {
+		verb := activities.Verb(step.Verb())
+		if verb == "" {
+			continue
+		}
+		if !it.Adopt && (step == playbooks.StepIssue || step == playbooks.StepDistribute || step == playbooks.StepProbeNew) {
+			continue
+		}
+		if verb == activities.EndSessions && !k.SessionsOutlive {
+			continue
+		}
+		it.Calls = append(it.Calls, call(k, verb, string(step), s, it.Stores)...)
+	}
+	for _, r := range append(append([]playbooks.Rung{}, pb.Ladder.Automatic...), pb.Ladder.Approved...) {
+		_, automatic := pb.Ladder.Allows(r)
+		if rung, ok := rung(k, r, s, automatic); ok {
+			it.Rungs = append(it.Rungs, rung)
+		}
+	}
+	return it
+}
+
+func call(k workflows.KindFacts, v activities.Verb, step string, s workflows.Scoped, stores []plan.Store) []plan.Call {
+	info, ok := k.Verbs[v]
+	support := string(info.Support)
+	if !ok {
+		support = "none"
+	}
+	c := plan.Call{Verb: step, Support: support, Vendor: info.Calls, Target: s.Key.ID}
+	if v != activities.Distribute {
+		return []plan.Call{c}
+	}
+	var out []plan.Call
+	for _, st := range stores {
+		c.Target = st.Target + ":" + st.Name
+		out = append(out, c)
+	}
+	return out
+}
+
+// rung lays out a rung; ok is false for one that cannot exist here.
+func rung(k workflows.KindFacts, r playbooks.Rung, s workflows.Scoped, automatic bool) (plan.Rung, bool) {
+	out := plan.Rung{Name: string(r), Approved: automatic && !r.NeedsVote()}
+	verb := k.RungVerbs[string(r)]
+	switch r {
+	case playbooks.RungKey:
+		verb, out.Price = activities.Revoke, "the key is gone for good"
+	case playbooks.RungSessions:
+		out.Price = "every session made from the key ends"
+	case playbooks.RungPrincipal:
+		out.Price = "everything of principal " + s.Key.Principal + " stops, new keys included"
+	case playbooks.RungNetworkBind:
+		out.Price = "principal " + s.Key.Principal + " works from the named networks only"
+	case playbooks.RungParentDeny:
+		out.Price = "denied from above, by a person of the organisation"
+		out.Calls = []plan.Call{{Verb: "Deny", Support: string(activities.ByHuman), Target: s.Key.Account}}
+		return out, true
+	}
+	info, ok := k.Verbs[verb]
+	if verb == "" || !ok {
+		return out, false
+	}
+	out.Calls = []plan.Call{{Verb: string(verb), Support: string(info.Support), Vendor: info.Calls, Target: s.Key.Principal}}
+	return out, true
+}
+
+// bind fills the placeholders of a store's name. A name that cannot be filled
+// gives no store, and a person hands the new key over.
+func bind(name string, s workflows.Scoped) (string, bool) {
+	out, err := playbooks.Bind(name, func(p string) (string, bool) {
+		switch p {
+		case "item.owner":
+			return s.Owner, s.Owner != ""
+		case "item.account":
+			return s.Key.Account, true
+		case "item.provider":
+			return s.Key.Provider, true
+		case "item.kind":
+			return s.Key.Kind, true
+		case "item.principal":
+			return s.Key.Principal, s.Key.Principal != ""
+		case "item.key_id":
+			return s.Key.ID, s.Key.ID != ""
+		}
+		return "", false
+	})
+	return out, err == nil
+}
+
+// callMs is what one provider call takes, for the estimate: the order of what
+// vendors' control planes answer in.
+const callMs = 200
+
+// price counts the calls, estimates the time and says who is interrupted.
+func price(p *plan.Plan, pb *playbooks.Playbook, kinds map[string]workflows.KindFacts) {
+	p.Calls, p.ETAMs = 0, 0
+	for _, w := range p.Waves {
+		var slowest int64
+		for _, it := range w.Items {
+			p.Calls += len(it.Calls)
+			k := kinds[it.Key.Provider+"/"+it.Key.Kind]
+			proof := max(pb.Verify.Span.Std().Milliseconds(), 2*k.PropagationMs)
+			eta := int64(len(it.Calls))*callMs + k.PropagationMs + proof
+			if pb.Verify.Sweep {
+				eta += 2 * k.PropagationMs
+			}
+			outage := eta
+			switch w.Strategy {
+			case playbooks.ReissueFirst:
+				outage = 0
+			case playbooks.DisableAndWatch:
+				eta += pb.Strategy(w.Strategy).Quiet.Std().Milliseconds()
+				outage = eta
+			}
+			slowest = max(slowest, eta)
+			for _, d := range it.Dependents {
+				b := plan.Break{Dependent: d.ID, Owner: d.Owner, OutageMs: outage, BudgetMs: d.BudgetMs, Why: fmt.Sprintf("%s of %s", w.Strategy, it.Key.Short())}
+				p.Breaks = append(p.Breaks, b)
+			}
+		}
+		p.ETAMs = max(p.ETAMs, slowest)
+	}
+}

@@ -1,0 +1,130 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"rekey/internal/audit"
+	"rekey/internal/audit/report"
+	"rekey/internal/derive"
+	"rekey/internal/fsx"
+	"rekey/internal/view"
+	"rekey/workflows"
+)
+
+// Histories reads runs of workflows with decoded payloads.
+type Histories interface {
+	Runs(ctx context.Context, workflowIDs []string) (runs []derive.Run, gone []string, err error)
+}
+
+// BundlePath is where the bundle of an incident is. Each sealing replaces it by
+// one that extends it.
+func BundlePath(dir, incident string) string { return filepath.Join(dir, incident+".zip") }
+
+// Seal writes the bundle of what happened up to now. Sealing again extends the
+// bundle before: its events stay first and in their order.
+func (e *Engine) Seal(ctx context.Context, in workflows.SealInput) (workflows.SealResult, error) {
+	b, sealed, n, err := e.Export(ctx, in)
+	if err != nil {
+		return workflows.SealResult{}, err
+	}
+	path := BundlePath(e.Bundles, in.Incident)
+	if err := fsx.WriteAtomic(path, b); err != nil {
+		return workflows.SealResult{}, fmt.Errorf("write bundle: %w", err)
+	}
+	return workflows.SealResult{Path: path, Digest: sealed.Digest, Events: n}, nil
+}
+
+// Export makes the bundle without keeping it.
+func (e *Engine) Export(ctx context.Context, in workflows.SealInput) ([]byte, audit.Sealed, int64, error) {
+	before, prev, last, err := e.last(in.Incident)
+	if err != nil {
+		return nil, audit.Sealed{}, 0, err
+	}
+	runs, gone, err := e.Histories.Runs(ctx, in.Workflows)
+	if err != nil {
+		return nil, audit.Sealed{}, 0, err
+	}
+	all, err := derive.Events(in.Incident, runs)
+	if err != nil {
+		return nil, audit.Sealed{}, 0, err
+	}
+	v := in.View
+	if in.Extend && last != nil {
+		v = *last
+	}
+	content := audit.Content{
+		Incident: in.Incident, State: v.State, Final: in.Final, Events: derive.Extend(before, all), View: v,
+		Approvals: v.Approvals, Evidence: in.Evidence, Previous: prev, Outside: outside(gone),
+	}
+	for _, p := range in.Plans {
+		content.Plans = append(content.Plans, p)
+	}
+	for _, r := range runs {
+		h, err := derive.JSON(r.History)
+		if err != nil {
+			return nil, audit.Sealed{}, 0, err
+		}
+		content.Chapters = append(content.Chapters, audit.Chapter{Workflow: r.Workflow, Run: r.ID, History: h})
+	}
+	var page, buf bytes.Buffer
+	if err := report.Render(&page, content.Events, v, report.Options{File: in.Incident + ".zip", Origin: e.Signer.Origin()}); err != nil {
+		return nil, audit.Sealed{}, 0, err
+	}
+	content.Report = page.Bytes()
+	sealed, err := audit.Write(&buf, content, e.Signer)
+	if err != nil {
+		return nil, audit.Sealed{}, 0, err
+	}
+	return buf.Bytes(), sealed, int64(len(content.Events)), nil
+}
+
+// last reads the bundle that this one extends.
+func (e *Engine) last(incident string) ([]audit.Event, *audit.Previous, *view.Incident, error) {
+	b, err := os.ReadFile(BundlePath(e.Bundles, incident))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("bundle before: %w", err)
+	}
+	rd := bytes.NewReader(b)
+	old, err := audit.Open(rd, rd.Size())
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("bundle before cannot be read: %w: move %s away to seal a new one; it will say that it does not extend it", err, filepath.Base(BundlePath(e.Bundles, incident)))
+	}
+	events, _, err := old.Events()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	prev, err := audit.PreviousOf(rd, rd.Size())
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	var v view.Incident
+	if err := json.Unmarshal(old.View(), &v); err != nil {
+		return nil, nil, nil, fmt.Errorf("bundle before: %w", err)
+	}
+	return events, &prev, &v, nil
+}
+
+// outside lists what belongs to an incident and is not in its bundle.
+func outside(gone []string) []audit.Outside {
+	out := []audit.Outside{
+		{What: "requests that rekey refused before they reached an incident", Why: "no ledger in this build; they are in the server's log"},
+		{What: "journals of passes", Why: "in the blob store under the hashes that call.confirmed events name"},
+		{What: "evidence files", Why: "in the blob store under the hashes of evidence.json; they may hold personal data"},
+		{What: "what happened after the last event", Why: "sealing is itself an event of the next bundle"},
+	}
+	if len(gone) > 0 {
+		out = append(out, audit.Outside{What: "histories: " + strings.Join(gone, ", "), Why: "Temporal's retention has taken them; their events are in the bundle before"})
+	}
+	return out
+}

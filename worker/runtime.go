@@ -1,0 +1,303 @@
+// Package worker wires configuration, keys, stores, providers and workflows into
+// the parts that run: the Temporal worker and the HTTP server. It decides nothing.
+// The embedded Temporal server is in worker/embedded, so that only the binary links
+// it.
+package worker
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.temporal.io/sdk/converter"
+
+	"rekey/activities"
+	"rekey/activities/all"
+	"rekey/activities/awsiam"
+	"rekey/activities/batch"
+	"rekey/internal/audit"
+	"rekey/internal/blob"
+	"rekey/internal/codec"
+	"rekey/internal/codec/keyring"
+	"rekey/internal/config"
+	"rekey/internal/estate"
+	"rekey/internal/fsx"
+	"rekey/internal/httpx"
+	"rekey/internal/intake"
+	"rekey/internal/lab/control"
+	"rekey/internal/people"
+	"rekey/internal/secret"
+	"rekey/internal/secret/agestore"
+	"rekey/internal/secret/installation"
+	"rekey/internal/secret/redact"
+)
+
+// A Runtime is everything that does not need Temporal: keys, stores, providers.
+type Runtime struct {
+	Config  *config.Config
+	Voters  people.Voters
+	Finger  *secret.Fingerprinter
+	Sealed  secret.Store
+	Blobs   *blob.Dir
+	Keys    *keyring.Keyring
+	Signer  *audit.Signer
+	Estate  *estate.Estate
+	Redact  *redact.Redactor
+	Log     *slog.Logger
+	Lab     *control.Client // nil outside of a lab
+	Epoch   string
+	server  ed25519.PrivateKey
+	all     *all.Registry
+	mu      sync.Mutex
+	clients map[string]any
+	labMu   sync.Mutex
+	labNow  time.Time
+}
+
+// Lab mode is told by the environment, set by the drill driver and `up --lab`;
+// nothing in rekey.yaml can switch it on.
+const (
+	envVirtual = "REKEY_LAB_VIRTUAL" // "1": waits go by the lab's clock
+	envOff     = "REKEY_LAB_OFF"     // rules switched off, by comma
+)
+
+// Open reads keys and opens stores below cfg.Data, making what is missing when own
+// is set (a process that owns the installation).
+func Open(cfg *config.Config, log *slog.Logger, own bool) (*Runtime, error) {
+	r := &Runtime{Config: cfg, Log: log, Lab: control.FromEnv(), clients: map[string]any{}}
+	for _, d := range []string{"", "keys", "blobs", "sealed", "bundles"} {
+		if err := fsx.MkdirPrivate(filepath.Join(cfg.Data, d)); err != nil {
+			return nil, err
+		}
+	}
+	raw := make([]byte, 8)
+	_, _ = rand.Read(raw)
+	r.Epoch = hex.EncodeToString(raw)
+	var err error
+	if r.all, err = all.Default(); err != nil {
+		return nil, err
+	}
+	if r.Redact, err = r.redactor(); err != nil {
+		return nil, err
+	}
+	r.Log = slog.New(r.Redact.Handler(log.Handler()))
+	if r.Finger, err = installation.Load(filepath.Join(cfg.Data, "keys", "installation.key")); err != nil {
+		return nil, err
+	}
+	dir := cfg.Codec.KeysDir
+	if dir == "" {
+		dir = filepath.Join(cfg.Data, "keys", "codec")
+	}
+	if r.Keys, err = keyring.Open(keyring.Options{Dir: dir, Current: cfg.Codec.Current, Create: own, Now: time.Now}); err != nil {
+		return nil, err
+	}
+	if r.Sealed, err = r.openSealed(); err != nil {
+		return nil, err
+	}
+	if r.Blobs, err = blob.OpenDir(filepath.Join(cfg.Data, "blobs"), r.Keys); err != nil {
+		return nil, err
+	}
+	if r.Voters, err = people.Pinned(cfg, cfg.Data); err != nil {
+		return nil, err
+	}
+	if r.server, err = people.LoadOrCreate(people.ServerKeyFile(cfg.Data)); err != nil {
+		return nil, err
+	}
+	keys := filepath.Join(cfg.Data, "keys", "audit")
+	if cfg.Audit.KeyFile != "" {
+		keys = filepath.Dir(cfg.Audit.KeyFile)
+	}
+	if err := fsx.MkdirPrivate(keys); err != nil {
+		return nil, err
+	}
+	if r.Signer, err = audit.LoadOrCreateSigner(keys, cfg.Audit.Origin); err != nil {
+		return nil, err
+	}
+	r.Estate, err = estate.Load(cfg.Estate.Files, cfg.Customers.Files, r.Finger)
+	return r, err
+}
+
+func (r *Runtime) openSealed() (secret.Store, error) {
+	path := r.Config.Sealed.IdentityFile
+	if path == "" {
+		path = filepath.Join(r.Config.Data, "keys", "age.txt")
+	}
+	var pass secret.Value
+	if f := r.Config.Sealed.PassphraseFile; f != "" {
+		var err error
+		if pass, err = agestore.ReadPassphrase(f); err != nil {
+			return nil, err
+		}
+		defer pass.Destroy()
+	}
+	id, err := agestore.LoadIdentity(path, pass)
+	if err != nil {
+		return nil, err
+	}
+	return agestore.Open(agestore.Options{
+		Dir: filepath.Join(r.Config.Data, "sealed"), Identity: id, Now: time.Now,
+		OnRead: func(rec secret.ReadRecord) {
+			r.Log.Info("sealed secret read", "incident", rec.Ref.Incident, "handle", rec.Ref.Handle, "purpose", rec.Purpose, "granted", rec.Granted, "why", rec.Why)
+		},
+	})
+}
+
+func (r *Runtime) redactor() (*redact.Redactor, error) {
+	patterns, err := intake.Patterns(r.Descriptors())
+	if err != nil {
+		return nil, err
+	}
+	return redact.New(redact.Options{Patterns: append(redact.Generic(), patterns...)})
+}
+
+// Descriptors are those of all providers of this build.
+func (r *Runtime) Descriptors() []activities.Descriptor {
+	var out []activities.Descriptor
+	for _, p := range r.all.Providers() {
+		out = append(out, p.Descriptor)
+	}
+	return out
+}
+
+// Client gives the client of a configured account, opened once.
+func (r *Runtime) Client(provider, account string) (any, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := provider + "/" + account
+	if c, ok := r.clients[key]; ok {
+		return c, nil
+	}
+	p, ok := r.all.Lookup(provider)
+	if !ok {
+		return nil, fmt.Errorf("no provider %q in this build", provider)
+	}
+	a, err := r.Config.Account(provider, account)
+	if err != nil {
+		return nil, err
+	}
+	if r.Lab != nil && !a.AllowPrivate {
+		return nil, errors.New("a lab only calls accounts with allow_private: this one would reach a real provider")
+	}
+	c, err := p.Open(a, activities.Deps{Secrets: r.Sealed, HTTP: httpx.ForAccount, Now: r.Now, Agent: "rekey/1"})
+	if err != nil {
+		return nil, err
+	}
+	r.clients[key] = c
+	return c, nil
+}
+
+// Kind finds what a provider promises of a kind.
+func (r *Runtime) Kind(provider, kind string) (activities.KindInfo, bool) {
+	p, ok := r.all.Lookup(provider)
+	if !ok {
+		return activities.KindInfo{}, false
+	}
+	return p.Descriptor.Kind(kind)
+}
+
+// Now is the world's clock: the lab's in a lab. When the lab does not answer, time
+// stands still rather than jump to the wall clock's.
+func (r *Runtime) Now(ctx context.Context) time.Time {
+	if r.Lab == nil {
+		return time.Now().UTC()
+	}
+	now, err := r.Lab.WorldNow(ctx)
+	r.labMu.Lock()
+	defer r.labMu.Unlock()
+	if err == nil && now.After(r.labNow) {
+		r.labNow = now
+	}
+	return r.labNow
+}
+
+// Virtual tells whether waits go by the lab's clock.
+func (r *Runtime) Virtual() bool { return r.Lab != nil && os.Getenv(envVirtual) == "1" }
+
+// Off are the rules that a drill's control switched off.
+func (r *Runtime) Off() []string {
+	if v := os.Getenv(envOff); r.Lab != nil && v != "" {
+		return strings.Split(v, ",")
+	}
+	return nil
+}
+
+// Namespace is where workflows run; drills have their own.
+func (r *Runtime) Namespace() string {
+	if r.Lab != nil {
+		return "rekey-drill"
+	}
+	return r.Config.Temporal.Namespace
+}
+
+// DataConverter encrypts every payload.
+func (r *Runtime) DataConverter() converter.DataConverter { return codec.NewDataConverter(r.Keys) }
+
+// limits are the budgets per second by "provider/account/api": the descriptor's,
+// lowered by the configuration.
+func (r *Runtime) limits() *batch.Limits {
+	out := map[string]float64{}
+	for _, d := range r.Descriptors() {
+		for _, account := range r.Config.Accounts(d.Code) {
+			for _, l := range d.Limits {
+				if l.Value > 0 {
+					out[d.Code+"/"+account+"/"+l.API] = l.Value
+				}
+			}
+			for api, rate := range r.Config.Providers[d.Code][account].Rate {
+				n, per, err := rate.Parse()
+				if err != nil {
+					continue // the configuration was checked; a rate is never raised by a bad one
+				}
+				key := d.Code + "/" + account + "/" + api
+				v := float64(n) / per.Seconds()
+				if old, ok := out[key]; !ok || v < old {
+					out[key] = v
+				}
+			}
+		}
+	}
+	return batch.NewLimits(out)
+}
+
+// origin says where a secret of an account may be sent.
+func origin(provider string, a activities.Account) (string, error) {
+	if provider == "awsiam" {
+		return awsiam.Origin(a)
+	}
+	return "", fmt.Errorf("no provider %q in this build", provider)
+}
+
+// edge tells the lab where a call stands, so that a drill can kill the worker
+// there.
+func (r *Runtime) edge() func(context.Context, string, activities.Verb, activities.Key) {
+	if r.Lab == nil {
+		return nil
+	}
+	return func(ctx context.Context, edge string, v activities.Verb, key activities.Key) {
+		if err := r.Lab.Hook(ctx, control.Edge{Verb: string(v), Edge: edge, Key: key.ID}); err != nil {
+			r.Log.Warn("the lab did not take an edge", "edge", edge, "verb", string(v))
+		}
+	}
+}
+
+// sortedAccounts lists "provider/account" of the configuration.
+func (r *Runtime) sortedAccounts() []string {
+	var out []string
+	for _, d := range r.Descriptors() {
+		for _, a := range r.Config.Accounts(d.Code) {
+			out = append(out, d.Code+"/"+a)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
