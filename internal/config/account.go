@@ -54,8 +54,9 @@ func (a Account) check(key string, bad func(string, string, ...any)) {
 // maxCredential bounds the file of one of our own credentials.
 const maxCredential = 64 << 10
 
-// Account gives a provider its account by name. The error names the nearest
-// configured one. Credential reads file or variable at each call, so that a
+// Account gives a provider its account by name; its settings are account_id,
+// base_url, those under settings, and each rate as "rate.<name>". The error names
+// the nearest configured one. Credential reads file or variable at each call, so that a
 // rotated credential needs no restart.
 func (c *Config) Account(provider, account string) (activities.Account, error) {
 	a, ok := c.Providers[provider][account]
@@ -75,6 +76,9 @@ func (c *Config) Account(provider, account string) (activities.Account, error) {
 		if v != "" {
 			settings[k] = v
 		}
+	}
+	for k, v := range a.Rate {
+		settings["rate."+k] = string(v)
 	}
 	at := "providers." + provider + "." + account + ".credentials."
 	references := maps.Clone(a.Credentials)

@@ -117,13 +117,14 @@ providers:
       base_url: http://127.0.0.1:5000
       allow_private: true
       settings: {read_role: reader}
+      rate: {cloudtrail: 2/s}
       credentials: {access_key_id_env: TEST_AWS_ID, secret_access_key_file: aws.secret, gone_file: gone}
 `), dir)
 	require.NoError(t, err)
 	a, err := c.Account("awsiam", "prod")
 	require.NoError(t, err)
 	require.Equal(t, "prod", a.Name)
-	require.Equal(t, map[string]string{"account_id": "012345678901", "base_url": "http://127.0.0.1:5000", "read_role": "reader"}, a.Settings,
+	require.Equal(t, map[string]string{"account_id": "012345678901", "base_url": "http://127.0.0.1:5000", "read_role": "reader", "rate.cloudtrail": "2/s"}, a.Settings,
 		"an account id keeps its leading zero without quotes")
 	require.True(t, a.AllowPrivate)
 	require.Equal(t, []string{"prod"}, c.Accounts("awsiam"))

@@ -41,6 +41,25 @@ type Closed struct {
 
 type delivered struct{ existing, reopened bool }
 
+// Deliver gives an incident a report that rekey itself makes and has signed (a
+// dead key was used). Where the incident is over it is reopened, under the
+// playbook that takes the report now. Idempotent on the report's id.
+func (in *Intake) Deliver(ctx context.Context, incident string, r workflows.Report) error {
+	chosen, err := in.choose(&checked{
+		who: Caller{Actor: r.Actor, Source: r.Source, SourceKind: r.SourceKind}, id: r.ID, key: r.Key,
+		source: r.Source, confidence: r.Confidence, received: r.Received,
+	})
+	if err != nil {
+		return err
+	}
+	settings, err := in.settings(chosen)
+	if err != nil {
+		return err
+	}
+	_, err = in.deliver(ctx, workflows.IncidentInput{ID: incident, Settings: settings}, r)
+	return err
+}
+
 // maxTurns bounds the race with an incident that closes and opens under our
 // hands; each turn is a whole life of it.
 const maxTurns = 5

@@ -200,7 +200,7 @@ func newWorld(t *testing.T, yaml string, change func(*intake.Options)) *world {
 	require.NoError(t, err)
 	w.blobs, err = blob.OpenDir(filepath.Join(data, "blobs"), keys)
 	require.NoError(t, err)
-	red, err := redact.New(redact.Options{Strip: true})
+	red, err := redact.New(redact.Options{})
 	require.NoError(t, err)
 	o := intake.Options{
 		Config: w.cfg, Providers: descriptors(), Voters: voters, Signer: w.signer, Fingerprints: fps, Sealed: w.sealed, Blobs: w.blobs,
@@ -227,4 +227,64 @@ func canary(t *testing.T) string {
 	_, err := rand.Read(b)
 	require.NoError(t, err)
 	return hex.EncodeToString(b)
+}
+
+// failing fails one step once, before or after its effect.
+type failing struct {
+	intake.Engine
+	step   string
+	effect bool
+	failed bool
+}
+
+var errLost = errors.New("lost")
+
+func (f *failing) fail(step string, do func() error) error {
+	if f.step != step || f.failed {
+		return do()
+	}
+	f.failed = true
+	if f.effect {
+		if err := do(); err != nil {
+			return err
+		}
+	}
+	return errLost
+}
+
+func (f *failing) Claim(ctx context.Context, register string, c workflows.Claim) (r workflows.ClaimResult, err error) {
+	err = f.fail("claim", func() error { r, err = f.Engine.Claim(ctx, register, c); return err })
+	return r, err
+}
+
+func (f *failing) State(ctx context.Context, incident string) (s intake.State, err error) {
+	err = f.fail("state", func() error { s, err = f.Engine.State(ctx, incident); return err })
+	return s, err
+}
+
+func (f *failing) Start(ctx context.Context, in workflows.IncidentInput, r workflows.Report) error {
+	return f.fail("start", func() error { return f.Engine.Start(ctx, in, r) })
+}
+
+func (f *failing) Signal(ctx context.Context, incident string, r workflows.Report) error {
+	return f.fail("signal", func() error { return f.Engine.Signal(ctx, incident, r) })
+}
+
+type failingStore struct {
+	secret.Store
+	f *failing
+}
+
+func (s failingStore) Seal(ctx context.Context, ref secret.Ref, v secret.Value) error {
+	return s.f.fail("seal", func() error { return s.Store.Seal(ctx, ref, v) })
+}
+
+type failingBlobs struct {
+	blob.Store
+	f *failing
+}
+
+func (b failingBlobs) Put(ctx context.Context, plain []byte) (hash string, err error) {
+	err = b.f.fail("blob", func() error { hash, err = b.Store.Put(ctx, plain); return err })
+	return hash, err
 }

@@ -59,7 +59,8 @@ type Options struct {
 	Engine       Engine
 	// Origin is where a secret of this account may be sent (secret.Ref.Origin).
 	Origin func(provider string, account activities.Account) (string, error)
-	// Redact cleans text from people before it is stored.
+	// Redact is the one of the log: a reported secret is made known to it while
+	// the report is handled.
 	Redact *redact.Redactor
 	// Holds are the standing holds; nil: none.
 	Holds func() ([]workflows.StandingHold, error)
@@ -79,6 +80,7 @@ type Options struct {
 type Intake struct {
 	Options
 	recognise recogniser
+	clean     *redact.Redactor // for text that is stored
 	shipped   []*candidate
 }
 
@@ -89,9 +91,15 @@ func New(o Options) (*Intake, error) {
 		return nil, errors.New("intake: an option is missing")
 	}
 	in := &Intake{Options: o}
-	var err error
-	if in.recognise, err = newRecogniser(o.Providers); err != nil {
-		return nil, err
+	patterns, err := Patterns(o.Providers)
+	if err != nil {
+		return nil, fmt.Errorf("intake: %w", err)
+	}
+	if in.recognise.r, err = redact.New(redact.Options{Patterns: patterns}); err != nil {
+		return nil, fmt.Errorf("intake: %w", err)
+	}
+	if in.clean, err = redact.New(redact.Options{Patterns: patterns, Strip: true}); err != nil {
+		return nil, fmt.Errorf("intake: %w", err)
 	}
 	in.shipped, err = shippedCandidates(o.Config)
 	return in, err
@@ -157,16 +165,20 @@ func (in *Intake) Report(ctx context.Context, who Caller, req api.ReportRequest)
 }
 
 // watchFor makes the reported secret disappear from every text that is stored or
-// logged while the report is handled.
+// logged while the report is handled. One that is too short to be told from
+// ordinary text stays: blanking it would blank words.
 func (in *Intake) watchFor(v secret.Value) func() {
-	if v.Len() < redact.MinKnown {
-		return func() {}
+	var forget []func()
+	for _, r := range []*redact.Redactor{in.Redact, in.clean} {
+		if f, err := r.Add("reported", v); err == nil {
+			forget = append(forget, f)
+		}
 	}
-	forget, err := in.Redact.Add("reported", v)
-	if err != nil {
-		return func() {}
+	return func() {
+		for _, f := range forget {
+			f()
+		}
 	}
-	return forget
 }
 
 // rehearse tells what would happen to the answer's incident.
@@ -212,7 +224,7 @@ func (in *Intake) keep(ctx context.Context, c *checked, incident string) (workfl
 	r := workflows.Report{
 		ID: c.id, Source: c.source, SourceKind: c.who.SourceKind, Actor: c.who.Actor,
 		Received: c.received, Claimed: c.claimed, Confidence: c.confidence, Subject: "key", Exposure: c.exposure,
-		Key: c.key, Alias: c.alias, Severity: c.severity, Reason: in.Redact.String(c.reason), Ceiling: c.ceiling,
+		Key: c.key, Alias: c.alias, Severity: c.severity, Reason: in.clean.String(c.reason), Ceiling: c.ceiling,
 	}
 	var err error
 	if r.Secret, err = in.seal(ctx, c, incident); err != nil {
@@ -255,7 +267,7 @@ func (in *Intake) evidence(ctx context.Context, c *checked) ([]workflows.Evidenc
 			}
 			return nil, unavailable(err, "nothing was started: check the disk of the data directory (`rekey doctor`)", "the evidence could not be kept")
 		}
-		out = append(out, workflows.Evidence{Name: in.Redact.String(e.name), Hash: hash, Size: int64(len(e.data))})
+		out = append(out, workflows.Evidence{Name: in.clean.String(e.name), Hash: hash, Size: int64(len(e.data))})
 		if n := in.recognise.count(e.data); n > 0 {
 			in.Log.Warn("evidence holds what looks like secrets; it is kept encrypted, and each of them is a copy in scope", "report", c.id, "hash", hash, "count", n)
 		}

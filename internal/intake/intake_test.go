@@ -50,7 +50,7 @@ func TestReportStartsAnIncident(t *testing.T) {
 	hidden := canary(t)
 	answer := w.report(t, request(func(r *api.ReportRequest) {
 		r.Secret = b64(hidden)
-		r.Reason = "the secret was " + hidden
+		r.Reason = "the secret was " + hidden + "\x1b[2J"
 		r.Claimed = t0.Add(-time.Hour)
 		r.Exposure, r.Severity = "public", "high"
 		r.Evidence = []api.EvidenceFile{{Name: "../mail/" + hidden + ".eml", Data: b64("here is lab-secret-0123456789abcdef and " + hidden)}}
@@ -91,7 +91,7 @@ func TestReportStartsAnIncident(t *testing.T) {
 			require.NotContains(t, text, hidden)
 			require.NotContains(t, text, b64(hidden))
 		}
-		require.Contains(t, rep.Reason, "[redacted:reported]")
+		require.Equal(t, "the secret was [redacted:reported]", rep.Reason, "and no terminal escapes")
 		require.NoError(t, filepath.WalkDir(w.data, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
 				return err
@@ -370,4 +370,69 @@ func TestHoldsThatCannotBeReadStopNothingFromBeingSaid(t *testing.T) {
 	})
 	answer := w.report(t, request())
 	require.Equal(t, []workflows.StandingHold{hold}, w.engine.runs[answer.Incident].input.Settings.Holds)
+}
+
+func TestDeliver(t *testing.T) {
+	w := newWorld(t, oneAccount, nil)
+	first := w.report(t, request())
+	key := w.engine.runs[first.Incident].reports[0].Key
+	trip := workflows.Report{ID: "trip-1", Source: "tripwire", SourceKind: "tripwire", Actor: "rekey:watch", Received: t0, Confidence: "confirmed", Key: key, Ceiling: "propose"}
+	require.NoError(t, w.Deliver(t.Context(), first.Incident, trip))
+	require.NoError(t, w.Deliver(t.Context(), first.Incident, trip))
+	require.Len(t, w.engine.runs[first.Incident].reports, 2, "once")
+
+	w.engine.close(first.Incident, intake.Closed{Reopened: workflows.Reopened{Run: "run-1", Digest: "sha256:ab"}, Reports: []string{first.Report, "trip-1"}})
+	require.NoError(t, w.Deliver(t.Context(), first.Incident, trip))
+	require.NotNil(t, w.engine.runs[first.Incident].closed, "known already")
+	trip.ID = "trip-2"
+	require.NoError(t, w.Deliver(t.Context(), first.Incident, trip))
+	run := w.engine.runs[first.Incident]
+	require.Nil(t, run.closed)
+	require.Equal(t, "run-1", run.input.Reopened.Run)
+	require.Equal(t, "aws-access-key", run.input.Settings.Playbook.Name)
+}
+
+// TestLostAnswers: a step fails, before or after its effect; the same request sent
+// again ends in one incident with one report and one sealed secret.
+func TestLostAnswers(t *testing.T) {
+	for _, step := range []string{"claim", "seal", "blob", "state", "start", "signal"} {
+		for _, effect := range []bool{false, true} {
+			t.Run(step+map[bool]string{false: " lost", true: " done, answer lost"}[effect], func(t *testing.T) {
+				f := &failing{step: step, effect: effect}
+				w := newWorld(t, oneAccount, func(o *intake.Options) {
+					f.Engine, o.Engine = o.Engine, f
+					o.Sealed = failingStore{o.Sealed, f}
+					o.Blobs = failingBlobs{o.Blobs, f}
+				})
+				hidden := canary(t)
+				if step == "signal" {
+					f.step = ""
+					w.report(t, request(func(r *api.ReportRequest) { r.Nonce = "nonce-0000" }))
+					f.step = step
+				}
+				r := request(func(r *api.ReportRequest) {
+					r.Secret = b64(hidden)
+					r.Evidence = []api.EvidenceFile{{Name: "mail.eml", Data: b64("text")}}
+				})
+				_, err := w.Report(t.Context(), alice, r)
+				var refused *intake.Refusal
+				require.ErrorAs(t, err, &refused)
+				require.Equal(t, intake.Unavailable, refused.Kind)
+				require.True(t, f.failed)
+
+				answer := w.report(t, r)
+				require.Len(t, w.engine.runs, 1)
+				count := 0
+				for _, rep := range w.engine.runs[answer.Incident].reports {
+					if rep.ID == answer.Report {
+						count++
+						v, err := w.sealed.Open(t.Context(), secret.Ref{Incident: answer.Incident, Handle: rep.Secret, Provider: "awsiam", Origin: "aws"}, "test")
+						require.NoError(t, err)
+						require.Equal(t, hidden, string(v.Reveal()))
+					}
+				}
+				require.Equal(t, 1, count)
+			})
+		}
+	}
 }

@@ -13,15 +13,6 @@ import (
 // and the generic ones.
 type recogniser struct{ r *redact.Redactor }
 
-func newRecogniser(ds []activities.Descriptor) (recogniser, error) {
-	patterns, err := Patterns(ds)
-	if err != nil {
-		return recogniser{}, err
-	}
-	r, err := redact.New(redact.Options{Patterns: patterns})
-	return recogniser{r}, err
-}
-
 // Patterns are the secret patterns of every provider, for a redactor.
 func Patterns(ds []activities.Descriptor) ([]redact.Pattern, error) {
 	var out []redact.Pattern

@@ -134,7 +134,7 @@ func newWorld(t *testing.T, change ...func(*server.Options)) *world {
 	require.NoError(t, err)
 	text, err := people.ReadToken(data)
 	require.NoError(t, err)
-	red, err := redact.New(redact.Options{Strip: true})
+	red, err := redact.New(redact.Options{})
 	require.NoError(t, err)
 	w := &world{fake: &fake{}, token: text, log: &syncBuffer{}, now: time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)}
 	o := server.Options{

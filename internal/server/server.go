@@ -19,6 +19,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -109,6 +110,7 @@ type Server struct {
 	handler http.Handler
 	logins  *logins
 	counts  counts
+	plain   *redact.Redactor
 	busy    chan struct{}
 }
 
@@ -133,7 +135,11 @@ func New(o Options) (*Server, error) {
 	if o.Codec != nil && (o.Sessions == nil || o.UI == "") {
 		return nil, errors.New("server: the codec endpoint needs sessions and the UI's URL")
 	}
-	s := &Server{Options: o, logins: newLogins(o.Now), busy: make(chan struct{}, maxReports)}
+	plain, err := redact.New(redact.Options{Strip: true})
+	if err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	s := &Server{Options: o, logins: newLogins(o.Now), plain: plain, busy: make(chan struct{}, maxReports)}
 	s.handler = s.guard(s.routes())
 	return s, nil
 }
