@@ -5,7 +5,8 @@ package main
 import (
 	"os"
 
+	"rekey/activities/all"
 	"rekey/internal/cli"
 )
 
-func main() { os.Exit(cli.Main(cli.Engine{})) }
+func main() { os.Exit(cli.Main(cli.Engine{Providers: all.Providers()})) }

@@ -19,7 +19,7 @@ func (a *app) auditCommand() *cobra.Command {
 		"rekey audit export inc-7f3a9c2e41d0 -o incident.zip",
 		"rekey audit verify incident.zip",
 		"rekey audit stats ~/.local/state/rekey/bundles"),
-		a.auditExportCommand(), a.auditVerifyCommand(), a.auditStatsCommand())
+		a.auditExportCommand(), a.auditVerifyCommand(), a.auditReportCommand(), a.auditStatsCommand())
 }
 
 func (a *app) auditVerifyCommand() *cobra.Command {
@@ -250,45 +250,4 @@ func (a *app) outputFile(name string, force bool, write func(io.Writer) error) e
 		discard(tmp)
 	}
 	return err
-}
-
-func (a *app) auditExportCommand() *cobra.Command {
-	var out, redact string
-	var force bool
-	cmd := &cobra.Command{
-		Use:   "export ID -o FILE",
-		Short: "Export the record of an incident as of now",
-		Long: `export asks the server for a fresh bundle and writes it to FILE ("-": stdout). With
---redact it keeps only what that audience may see; it still verifies.`,
-		Example: example("rekey audit export inc-7f3a9c2e41d0 -o incident.zip",
-			"rekey audit export inc-7f3a9c2e41d0 -o customer.zip --redact customer"),
-		Args: exactly("ID"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if out == "" {
-				return Usage("name the file; - is stdout", "-o FILE is missing")
-			}
-			f, size, err := a.fetch(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			defer discard(f)
-			err = a.outputFile(out, force, func(w io.Writer) error {
-				if redact != "" {
-					_, err := audit.Redact(w, f, size, redact)
-					return err
-				}
-				_, err := io.Copy(w, io.NewSectionReader(f, 0, size))
-				return err
-			})
-			if err == nil && out != "-" {
-				a.tell("Wrote %s. Check it with: rekey audit verify %s", out, out)
-			}
-			return err
-		},
-	}
-	f := cmd.Flags()
-	f.StringVarP(&out, "output", "o", "", "file to write; - is stdout")
-	f.BoolVar(&force, "force", false, "replace the file if it is there")
-	choice(cmd, &redact, "redact", "audience that may see it", audit.Audiences()...)
-	return cmd
 }

@@ -139,8 +139,8 @@ func (a *app) approveCommand() *cobra.Command {
 these calls and for nothing else. "rekey incident plan ID" shows them. The first 16
 digits of the hash are enough.
 
---break-glass approves containment without the votes of others. It pages every
-commander and must be reviewed within a day.`,
+--break-glass asks to contain without the votes of others. Where the incident allows
+it, it pages every commander and must be reviewed by someone else within a day.`,
 		Example: example("rekey incident approve inc-7f3a9c2e41d0 --wave 3f9a0c41d2e8b756",
 			"rekey incident approve inc-7f3a9c2e41d0 --wave 3f9a0c41d2e8b756 --role security --identity ~/.rekey/me.key",
 			"rekey incident approve inc-7f3a9c2e41d0 --wave 3f9a0c41d2e8b756 --break-glass --reason 'nobody answers'"),
@@ -156,7 +156,7 @@ commander and must be reviewed within a day.`,
 		},
 	}
 	f.flags(cmd, "why, for the record")
-	cmd.Flags().BoolVar(&f.breakGlass, "break-glass", false, "approve containment alone; pages every commander")
+	cmd.Flags().BoolVar(&f.breakGlass, "break-glass", false, "ask to contain alone; pages every commander")
 	waveFlags(cmd, &f)
 	return cmd
 }

@@ -22,7 +22,7 @@ type Engine struct {
 	Bench  func(context.Context, BenchOptions, IOStreams) (BenchResult, error)
 	Doctor func(context.Context, DoctorOptions, IOStreams) (DoctorResult, error)
 	// Providers describe themselves; their key ids and secrets are recognised by it.
-	Providers []activities.Descriptor
+	Providers []activities.Provider
 	// Version is what `rekey version` shows; empty: from the build.
 	Version string
 }

@@ -15,7 +15,7 @@ import (
 // fakeEngine is an engine whose results are files of the script: plan.json,
 // drill.json and so on. "none" has no parts at all.
 func fakeEngine(name string) Engine {
-	e := Engine{Providers: []activities.Descriptor{fakeProvider()}, Version: "v0.1.0"}
+	e := Engine{Providers: []activities.Provider{{Descriptor: fakeProvider()}}, Version: "v0.1.0"}
 	if name == "none" {
 		return e
 	}
@@ -86,7 +86,7 @@ func fakeProvider() activities.Descriptor {
 		},
 		Limits:     []activities.Limit{{API: "cloudtrail:LookupEvents", Rate: "2/s", Per: "account+region"}},
 		ReadPolicy: `{"Version":"2012-10-17"}`, WritePolicy: `{"Version":"2012-10-17","Statement":[]}`,
-		Secrets:    []string{`[A-Za-z0-9/+=]{40}`},
+		Secrets: []string{`[A-Za-z0-9/+=]{40}`},
 		Stores:  []string{"awssm"},
 		CheckID: func(s string) (string, error) {
 			if !id.MatchString(s) {

@@ -19,7 +19,7 @@ func (a *app) incidentCommand() *cobra.Command {
 		"rekey incident approve inc-7f3a9c2e41d0 --wave 3f9a0c41d2e8b756"),
 		a.listCommand(), a.showCommand(), a.incidentPlanCommand(), a.itemsCommand(), a.watchCommand(),
 		a.approveCommand(), a.denyCommand(), a.holdCommand(), a.releaseCommand(), a.restoreCommand(),
-		a.resolveCommand(), a.noteCommand(), a.closeCommand())
+		a.resolveCommand(), a.noteCommand(), a.closeCommand(), a.incidentReportCommand())
 }
 
 func incidentPath(id string, rest ...string) string {

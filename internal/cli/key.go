@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rekey/activities"
+	"rekey/internal/playbook"
 )
 
 // A target is a key as it was named on the command line.
@@ -53,26 +54,24 @@ func withoutValue(err error, value string) string {
 	return "it is not one of this provider"
 }
 
-func (a *app) descriptor(code string) (activities.Descriptor, bool) {
-	for _, d := range a.engine.Providers {
-		if d.Code == code {
-			return d, true
-		}
-	}
-	return activities.Descriptor{}, false
-}
-
-func (a *app) providerCodes() []string {
-	var out []string
-	for _, d := range a.engine.Providers {
-		out = append(out, d.Code)
+// descriptors are what the providers say of themselves.
+func (a *app) descriptors() playbook.Descriptors {
+	out := make(playbook.Descriptors, len(a.engine.Providers))
+	for i, p := range a.engine.Providers {
+		out[i] = p.Descriptor
 	}
 	return out
 }
 
+func (a *app) descriptor(code string) (activities.Descriptor, bool) {
+	return a.descriptors().Descriptor(code)
+}
+
+func (a *app) providerCodes() []string { return a.descriptors().Providers() }
+
 // looksSecret tells whether text holds what a provider says is a secret.
 func (a *app) looksSecret(text string) bool {
-	for _, d := range a.engine.Providers {
+	for _, d := range a.descriptors() {
 		for _, pattern := range d.Secrets {
 			if re, err := regexp.Compile(pattern); err == nil && re.MatchString(text) {
 				return true
@@ -106,7 +105,7 @@ func (a *app) completeKey(_ *cobra.Command, args []string, _ string) ([]cobra.Co
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	var out []cobra.Completion
-	for _, d := range a.engine.Providers {
+	for _, d := range a.descriptors() {
 		out = append(out, cobra.CompletionWithDesc(d.Code, d.Name))
 	}
 	return out, cobra.ShellCompDirectiveNoFileComp

@@ -19,7 +19,7 @@ func (a *app) playbookCommand() *cobra.Command {
 }
 
 func (a *app) loadPlaybook(nameOrPath string) (*playbook.Loaded, error) {
-	l, err := playbook.Load(nameOrPath, playbook.WithProviders(playbook.Descriptors(a.engine.Providers)))
+	l, err := playbook.Load(nameOrPath, playbook.WithProviders(a.descriptors()))
 	if err != nil {
 		return nil, Usage("`rekey playbook list` shows the shipped ones", "%s", err)
 	}
@@ -159,7 +159,7 @@ without a gate. Exit code 2 when one of the playbooks may not be used.`,
 
 // problemsOf lists everything that is wrong with a playbook.
 func (a *app) problemsOf(nameOrPath string) (playbook.Problems, error) {
-	providers := playbook.WithProviders(playbook.Descriptors(a.engine.Providers))
+	providers := playbook.WithProviders(a.descriptors())
 	if !strings.ContainsAny(nameOrPath, `/\.`) {
 		l, err := a.loadPlaybook(nameOrPath)
 		if err != nil {

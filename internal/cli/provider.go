@@ -80,7 +80,7 @@ func (a *app) providerListCommand() *cobra.Command {
 			list := []providerJSON{}
 			t := table{}
 			t.add("PROVIDER", "CONFIGURED", "KIND", "BY API", "BY HAND", "NAME")
-			for _, d := range a.engine.Providers {
+			for _, d := range a.descriptors() {
 				accounts := cfg.accounts(d.Code)
 				list = append(list, describe(d, accounts, false))
 				for _, k := range d.Kinds {

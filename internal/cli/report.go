@@ -184,7 +184,7 @@ func (a *app) reportPlaybook(p string) (name, text string, err error) {
 	if !strings.ContainsAny(p, `/\.`) {
 		return p, "", nil
 	}
-	l, err := playbook.Load(p, playbook.WithProviders(playbook.Descriptors(a.engine.Providers)))
+	l, err := playbook.Load(p, playbook.WithProviders(a.descriptors()))
 	if err != nil {
 		return "", "", Usage("`rekey playbook validate` checks it alone", "%s", err)
 	}
