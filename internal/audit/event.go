@@ -1,6 +1,36 @@
 // Package audit makes the sealed record of one incident and checks it: events in
 // canonical JSON Lines, an RFC 6962 tree over them, a signed checkpoint, and the
 // bundle that holds all of it.
+//
+// # The bundle
+//
+// A bundle is a zip of one exact form (container.go):
+//
+//	events.jsonl    one canonical line per event (RFC 8785)
+//	leaves.txt      the leaf hash of each event: names the one that was changed, and
+//	                gives the inclusion proof of any event ([Bundle.Proof])
+//	checkpoint      c2sp.org/tlog-checkpoint: <origin>/<incident>, size, root; signed
+//	manifest.json   name, size and SHA-256 of every file, and the one redacted form
+//	                that each audience may get
+//	manifest.sig    signed note with the manifest's digest
+//	key.pub         verifier keys of the signer, the current one first
+//	previous.json   digest and checkpoint of the bundle before, and the consistency
+//	                proof that this one extends it
+//	redaction.json  only in a redacted bundle: what is hidden
+//	incident.json, approvals.json, evidence.json, outside.json, report.html,
+//	plans/, notices/, chapters/, pages/
+//
+// The two signatures cover every file but themselves; the form of the zip covers
+// the bytes between the files. So each byte of a bundle has exactly one value.
+//
+// # Extending it
+//
+// A new type of event is a constant below; if the report, the statistics or an
+// export should read more of it than its fields, its attributes are listed in
+// attrs.go, and audittest.Sample gets one such event. A new file is a field of
+// [Content] and a line in contentFiles; it is internal until kept says otherwise. A
+// change of meaning of an event raises [SchemaVersion], one of the form of the
+// bundle [BundleSchema].
 package audit
 
 import "rekey/internal/event"

@@ -125,7 +125,7 @@ func (p *page) judge(s *audit.Story, inc view.Incident) {
 		}
 	}
 	if n := len(p.Open); n > 0 {
-		text += " " + count(n, "thing is", "things are") + " still open, each named below with its owner."
+		text += " " + count(n, "thing is", "things are") + " still open, listed below with owner and date."
 	}
 	switch {
 	case state == "all-clear" && open == 0:

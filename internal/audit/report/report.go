@@ -49,7 +49,7 @@ const MaxRows = 200
 // Equal input gives equal bytes.
 func Render(w io.Writer, events []audit.Event, inc view.Incident, opts Options) error {
 	sum := sha256.Sum256([]byte(style))
-	t, err := template.New("report").Funcs(template.FuncMap{"duration": duration, "clock": clock, "words": words}).Parse(markup)
+	t, err := template.New("report").Funcs(template.FuncMap{"duration": duration, "clock": clock, "when": when}).Parse(markup)
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}

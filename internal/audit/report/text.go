@@ -32,6 +32,15 @@ func clock(t time.Time) string {
 	return t.UTC().Format("2006-01-02 15:04:05")
 }
 
+// when writes a time that stands as text; what is no time stays as it is.
+func when(text string) string {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return text
+	}
+	return clock(t)
+}
+
 // words writes counts as "3 done, 1 unclear", most first.
 func words(counts map[string]int) string {
 	keys := make([]string, 0, len(counts))
