@@ -154,3 +154,29 @@ providers:
 	_, err = c.Account("github", "acme")
 	require.EqualError(t, err, `no account "acme" of provider "github" is configured: add providers.github.acme to rekey.yaml`)
 }
+
+func TestEmptyFilesAreDefaults(t *testing.T) {
+	alone(t)
+	want, err := config.Load(nil)
+	require.NoError(t, err)
+	for _, text := range []string{"", "\n", "# a comment\n", "---\n", "null\n", "{}\n", "listen:\n", "people: {}\n", "data: \"\"\n"} {
+		c, err := config.Parse([]byte(text), t.TempDir())
+		require.NoError(t, err, "%q", text)
+		require.Equal(t, want.Data, c.Data, "%q", text)
+		require.Equal(t, want.Listen, c.Listen, "%q", text)
+	}
+}
+
+// FuzzParse: no text makes the loader panic, and what it takes it can finish.
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{config.Example(), "a: [", "people: {a: {roles: [viewer]}}", "? {a: b}\n: c", "- - -", "data: !!binary aGk=", "<<: {data: x}", "\xff"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		c, err := config.Parse(raw, t.TempDir())
+		require.True(t, (c == nil) || c.Data != "")
+		if err == nil {
+			require.NotEmpty(t, c.Listen.HTTP)
+		}
+	})
+}

@@ -67,7 +67,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			}
 			s.log(r, rec, s.Now().Sub(began))
 		}()
-		if !s.hostAllowed(r.Host) {
+		if !s.hostAllowed(r) {
 			s.counts.add("bad-host")
 			write(rec, http.StatusForbidden, view.ErrorBody{Code: "bad-host", Message: "this server is not called by that host name", Do: "use its address, or add the name to listen.hosts in rekey.yaml"})
 			return
@@ -77,17 +77,21 @@ func (s *Server) guard(next http.Handler) http.Handler {
 }
 
 // hostAllowed refuses names under which a web page could have this server
-// answer to it (DNS rebinding): only loopback and configured names pass.
-func (s *Server) hostAllowed(host string) bool {
-	name := host
-	if h, _, err := net.SplitHostPort(host); err == nil {
+// answer to it (DNS rebinding): loopback, the very address the connection came in
+// by, and configured names pass.
+func (s *Server) hostAllowed(r *http.Request) bool {
+	name := r.Host
+	if h, _, err := net.SplitHostPort(r.Host); err == nil {
 		name = h
 	}
 	name = strings.ToLower(strings.Trim(name, "[]"))
-	if ip := net.ParseIP(name); name == "localhost" || (ip != nil && ip.IsLoopback()) {
-		return true
+	if ip := net.ParseIP(name); ip != nil {
+		local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+		if ip.IsLoopback() || (ok && local.IP.Equal(ip)) {
+			return true
+		}
 	}
-	return slices.ContainsFunc(s.Hosts, func(h string) bool { return strings.EqualFold(h, name) })
+	return name == "localhost" || slices.ContainsFunc(s.Hosts, func(h string) bool { return strings.EqualFold(h, name) })
 }
 
 // authenticated lets only the bearer of the token pass, before anything of the

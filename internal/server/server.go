@@ -179,6 +179,19 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return err
 }
 
+// LoadTLS reads listen.tls of rekey.yaml; nil when it is empty. A renewed
+// certificate needs a restart.
+func LoadTLS(certFile, keyFile string) (*tls.Config, error) {
+	if certFile == "" {
+		return nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil { // the cause may quote the files
+		return nil, fmt.Errorf("listen.tls: %s and %s are not a readable PEM certificate and its key: check the paths, and that they belong together", certFile, keyFile)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}, nil
+}
+
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	api := func(pattern string, h func(http.ResponseWriter, *http.Request) error) {

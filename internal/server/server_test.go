@@ -2,13 +2,22 @@ package server_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -157,10 +166,55 @@ func TestHosts(t *testing.T) {
 		}
 	}
 	require.Equal(t, int64(6), w.Refusals()["bad-host"])
+	rec := w.call(t, "GET", "/healthz", nil, func(r *http.Request) {
+		*r = *r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1)}))
+		r.Host = "10.0.0.1:8443"
+	})
+	require.Equal(t, http.StatusOK, rec.Code, "the address of the connection itself")
+}
+
+func TestTLS(t *testing.T) {
+	dir := t.TempDir()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	require.NoError(t, os.WriteFile(certFile, cert, 0o600))
+	require.NoError(t, os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600))
+
+	none, err := server.LoadTLS("", "")
+	require.NoError(t, err)
+	require.Nil(t, none)
+	_, err = server.LoadTLS(certFile, certFile)
+	require.ErrorContains(t, err, "listen.tls: ")
+
+	w := newWorld(t)
+	config, err := server.LoadTLS(certFile, keyFile)
+	require.NoError(t, err)
+	w.Server = mustServer(t, w, func(o *server.Options) { o.TLS = config })
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- w.Serve(ctx, l) }()
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(cert))
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}}
+	resp, err := client.Get("https://" + l.Addr().String() + "/healthz")
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	stop()
+	require.NoError(t, <-served)
 }
 
 func TestMalformedRequests(t *testing.T) {
-	big := `{"provider":"` + strings.Repeat("a", 2<<20)
+	huge := `{"provider":"` + strings.Repeat("a", 2<<20)
 	statements := "/api/v1/incidents/" + known + "/statements"
 	change := func(f func(*statement.Signed)) statement.Signed { s := goodStatement(); f(&s); return s }
 	for name, tt := range map[string]struct {
@@ -180,7 +234,7 @@ func TestMalformedRequests(t *testing.T) {
 		"a time that is none": {"POST", "/api/v1/reports", `{"claimed": "CANARY"}`, "", 400, "the body cannot be read"},
 		"not said to be JSON": {"POST", "/api/v1/reports", `{}`, "text/plain", 415, "the body is not said to be JSON"},
 		"a form":              {"POST", "/api/v1/reports", `a=b`, "application/x-www-form-urlencoded", 415, "the body is not said to be JSON"},
-		"statement too large": {"POST", statements, big, "", 413, "the body is larger than 1 MiB"},
+		"statement too large": {"POST", statements, huge, "", 413, "the body is larger than 1 MiB"},
 		"report too large":    {"POST", "/api/v1/reports", `{"provider":"` + strings.Repeat("a", 41<<20), "", 413, "the body is larger than 40 MiB"},
 		"action":              {"POST", statements, change(func(s *statement.Signed) { s.Statement.Action = "CANARY" }), "", 400, "there is no such action"},
 		"a trigger's action":  {"POST", statements, change(func(s *statement.Signed) { s.Statement.Action = statement.Report }), "", 400, "there is no such action"},
