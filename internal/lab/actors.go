@@ -215,7 +215,7 @@ func (w *world) noticeChange(r *awssim.Record) {
 			continue
 		}
 		re.Fired, w.dirty = true, true
-		a.Planned = append(a.Planned, &plannedAct{w.now().Add(w.propagation() / 2), re.Do, target})
+		a.Planned = append(a.Planned, &plannedAct{w.now().Add((w.propagation() / 2).Truncate(time.Millisecond)), re.Do, target})
 	}
 }
 

@@ -57,12 +57,12 @@ func read(rw http.ResponseWriter, r *http.Request, v any) bool {
 }
 
 func (s *Server) clock() control.Clock {
-	out := control.Clock{Now: s.w.now(), Mode: "virtual"}
+	out := control.Clock{Now: control.Time{Time: s.w.now()}, Mode: "virtual"}
 	if s.w.real {
 		out.Mode = "real"
 	}
 	if next := s.w.nextEvent(); !next.IsZero() {
-		out.NextEvent = &next
+		out.NextEvent = &control.Time{Time: next}
 	}
 	return out
 }
@@ -95,7 +95,9 @@ func (s *Server) setClock(rw http.ResponseWriter, r *http.Request) {
 		refuse(rw, http.StatusBadRequest, "give to or advance_ms, not both")
 		return
 	case in.To != nil:
-		to = in.To.UTC()
+		if to = in.To.UTC(); to.Truncate(time.Millisecond).Before(to) {
+			to = to.Truncate(time.Millisecond).Add(time.Millisecond) // world time falls on whole milliseconds; never short of what was asked
+		}
 	case in.AdvanceMS < 0:
 		refuse(rw, http.StatusBadRequest, "time does not run backwards")
 		return
@@ -124,7 +126,7 @@ func (s *Server) getOracle(rw http.ResponseWriter, _ *http.Request) {
 func (s *Server) getInfo(rw http.ResponseWriter, _ *http.Request) {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
-	answer(rw, control.Info{BaseURL: s.baseURL(), Account: s.w.sim.Account(), Region: region, Aliases: maps.Clone(s.w.st.Aliases), T0: s.w.t0})
+	answer(rw, control.Info{BaseURL: s.baseURL(), Account: s.w.sim.Account(), Region: region, Aliases: maps.Clone(s.w.st.Aliases), T0: control.Time{Time: s.w.t0}})
 }
 
 // getSecret gives a credential out. It is not logged: the control API has no access log.

@@ -203,6 +203,6 @@ func (w *world) killAt(e control.Edge, pid int) (bool, error) {
 		return false, nil
 	}
 	w.dirty = true
-	w.st.Kills = append(w.st.Kills, control.Kill{At: w.now(), PID: pid, Verb: e.Verb, Edge: e.Edge, Key: e.Key, Incident: e.Incident})
+	w.st.Kills = append(w.st.Kills, control.Kill{At: control.Time{Time: w.now()}, PID: pid, Verb: e.Verb, Edge: e.Edge, Key: e.Key, Incident: e.Incident})
 	return true, w.save()
 }

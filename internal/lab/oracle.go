@@ -4,7 +4,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"rekey/internal/lab/awssim"
 	"rekey/internal/lab/control"
@@ -25,16 +24,16 @@ func newObserver() observer { return observer{last: map[useKind]*control.Use{}} 
 func (o *observer) record(r *awssim.Record, alias func(string) string) {
 	if r.Label == "engine" && !r.ReadOnly {
 		o.calls = append(o.calls, control.Call{Verb: r.Verb, Action: r.Service + ":" + r.Action, Key: r.TargetKey, Target: targetOf(r),
-			RequestID: r.RequestID, At: r.At, Result: r.Result(), Effect: r.Code == "", Lost: r.Lost})
+			RequestID: r.RequestID, At: control.Time{Time: r.At}, Result: r.Result(), Effect: r.Code == "", Lost: r.Lost})
 	}
 	kind := useKind{r.KeyID, r.Source, r.SourceIP, r.Service + ":" + r.Action, r.Label}
 	result := r.Result()
 	if u := o.last[kind]; u != nil && u.Result == result {
 		u.N++
-		u.Last = r.At
+		u.Last = control.Time{Time: r.At}
 		return
 	}
-	u := &control.Use{Key: r.KeyID, Alias: alias(r.KeyID), At: r.At, Last: r.At, N: 1, Source: r.Source, IP: r.SourceIP, ASN: r.ASN, Call: kind.call, Result: result, Label: r.Label}
+	u := &control.Use{Key: r.KeyID, Alias: alias(r.KeyID), At: control.Time{Time: r.At}, Last: control.Time{Time: r.At}, N: 1, Source: r.Source, IP: r.SourceIP, ASN: r.ASN, Call: kind.call, Result: result, Label: r.Label}
 	o.last[kind] = u
 	o.uses = append(o.uses, u)
 }
@@ -51,7 +50,7 @@ func targetOf(r *awssim.Record) string {
 // oracle gives the truth as it is now.
 func (w *world) oracle() control.Oracle {
 	st := w.sim.State()
-	out := control.Oracle{Now: w.now(), Keys: []control.Key{}, Uses: make([]control.Use, 0, len(w.seen.uses)), Calls: slices.Clone(w.seen.calls),
+	out := control.Oracle{Now: control.Time{Time: w.now()}, Keys: []control.Key{}, Uses: make([]control.Use, 0, len(w.seen.uses)), Calls: slices.Clone(w.seen.calls),
 		Dependents: []control.Dependent{}, Kills: slices.Clone(w.st.Kills), Sessions: []control.Session{}, Policies: []control.Policy{}, Stores: []control.Store{}}
 	for _, id := range slices.Sorted(maps.Keys(st.Keys)) {
 		k := st.Keys[id]
@@ -59,7 +58,7 @@ func (w *world) oracle() control.Oracle {
 			continue
 		}
 		out.Keys = append(out.Keys, control.Key{ID: id, Alias: w.alias(id), User: k.User, State: strings.ToLower(k.Status), Alive: w.sim.Alive(id),
-			MintedBy: k.MintedBy, Created: k.Created.Format(time.RFC3339)})
+			MintedBy: k.MintedBy, Created: control.Time{Time: k.Created}})
 	}
 	for _, u := range w.seen.uses {
 		out.Uses = append(out.Uses, *u)
@@ -67,8 +66,8 @@ func (w *world) oracle() control.Oracle {
 	out.Dependents = w.dependents()
 	for _, id := range slices.Sorted(maps.Keys(st.Sessions)) {
 		s := st.Sessions[id]
-		out.Sessions = append(out.Sessions, control.Session{ID: id, Kind: s.Kind, Parent: s.Parent, User: s.User, Role: s.Role, Issued: s.Issued,
-			Expires: s.Expires, Usable: w.sim.Usable(id), Engine: s.Engine})
+		out.Sessions = append(out.Sessions, control.Session{ID: id, Kind: s.Kind, Parent: s.Parent, User: s.User, Role: s.Role, Issued: control.Time{Time: s.Issued},
+			Expires: control.Time{Time: s.Expires}, Usable: w.sim.Usable(id), Engine: s.Engine})
 	}
 	for _, name := range slices.Sorted(maps.Keys(st.Users)) {
 		u := st.Users[name]

@@ -66,7 +66,7 @@ func (w *world) seedConsumers() error {
 				c.Every = 10 * time.Minute
 			}
 			// Not all at the same moment, and not at T0 itself: a fixed share of the period by place.
-			c.Next = w.t0.Add(c.Every * time.Duration(1+i%7) / 8)
+			c.Next = w.t0.Add((c.Every * time.Duration(1+i%7) / 8).Truncate(time.Millisecond))
 			if j == 0 {
 				c.Store = dep.Store
 				if c.Store == "" {

@@ -67,7 +67,7 @@ func (w *world) settle() {
 	if !w.real {
 		return
 	}
-	if now := w.t0.Add(time.Since(w.st.WallT0)); now.After(w.st.Now) {
+	if now := w.t0.Add(time.Since(w.st.WallT0).Truncate(time.Millisecond)); now.After(w.st.Now) {
 		w.moveTo(now)
 	}
 }

@@ -2,7 +2,7 @@ package awssim_test
 
 import (
 	"encoding/json"
-	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -110,15 +110,12 @@ func TestWhoMayCall(t *testing.T) {
 			}
 			resp, err := http.DefaultClient.Do(req)
 			require.NoError(t, err)
-			var b strings.Builder
-			_, err = fmt.Fprint(&b, resp.Header.Get("X-Amzn-Requestid") != "")
+			body, err := io.ReadAll(resp.Body)
 			require.NoError(t, err)
-			body := make([]byte, 4096)
-			n, _ := resp.Body.Read(body)
 			require.NoError(t, resp.Body.Close())
 			require.Equal(t, tt.status, resp.StatusCode)
-			require.Contains(t, string(body[:n]), tt.code)
-			require.Equal(t, "true", b.String(), "no request id")
+			require.Contains(t, string(body), tt.code)
+			require.NotEmpty(t, resp.Header.Get("X-Amzn-Requestid"))
 		}
 	})
 }

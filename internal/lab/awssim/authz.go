@@ -21,7 +21,7 @@ func (s *Sim) arn(kind, name string) string {
 	return "arn:aws:iam::" + s.opt.Account + ":" + kind + "/" + name
 }
 
-func (s *Sim) userPrincipal(user, _ string) *principal {
+func (s *Sim) userPrincipal(user string) *principal {
 	p := &principal{user: user, arn: s.arn("user", user)}
 	p.base = p.arn
 	if u := s.live.Users[user]; u != nil {
@@ -40,12 +40,12 @@ func (s *Sim) sessionPrincipal(sess *Session) *principal {
 		}
 		return p
 	case FederatedToken:
-		p := s.userPrincipal(sess.User, "")
+		p := s.userPrincipal(sess.User)
 		p.session, p.arn = sess, sts+"federated-user/"+sess.Name
 		p.id = s.opt.Account + ":" + sess.Name
 		return p
 	default:
-		p := s.userPrincipal(sess.User, "")
+		p := s.userPrincipal(sess.User)
 		p.session = sess
 		return p
 	}

@@ -43,7 +43,7 @@ expect: [{id: any, expr: "true"}]
 // test sees each answer.
 func config(l *labtest.Lab, s control.Secret) aws.Config {
 	return aws.Config{Region: l.Region, BaseEndpoint: aws.String(l.BaseURL), RetryMaxAttempts: 1,
-		HTTPClient: awshttp.NewBuildableClient().WithTimeout(10 * time.Second),
+		HTTPClient: l.HTTP,
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: s.KeyID, SecretAccessKey: s.SecretKey, SessionToken: s.SessionToken}, nil
 		})}

@@ -94,7 +94,7 @@ func (s *Sim) PastCall(a Actor, service, action string, at time.Time) {
 		region = s.opt.Region
 	}
 	r := &Record{Seq: s.seq, At: at.UTC(), LoggedAt: at.UTC(), EventID: uuid(s.opt.Salt, "event", s.seq), RequestID: uuid(s.opt.Salt, "request", s.seq),
-		KeyID: a.KeyID, Identity: s.identity(s.userPrincipal(k.User, k.ID), a.KeyID), User: k.User, Service: service, Action: action, Region: region,
+		KeyID: a.KeyID, Identity: s.identity(s.userPrincipal(k.User), a.KeyID), User: k.User, Service: service, Action: action, Region: region,
 		SourceIP: a.SourceIP, ASN: a.ASN, UserAgent: a.UserAgent, ReadOnly: readLooking(action), Label: a.Label, Source: a.Source}
 	s.append(r)
 	if s.opt.Hooks.Record != nil {

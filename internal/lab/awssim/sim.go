@@ -239,7 +239,7 @@ func (s *Sim) identify(c *call) *APIError {
 	if !ok {
 		return invalidToken()
 	}
-	c.who = s.userPrincipal(k.User, k.ID)
+	c.who = s.userPrincipal(k.User)
 	c.engine = s.engine["user/"+k.User]
 	if seen := s.auth.State.Keys[k.ID]; (seen == nil || seen.Status != Active) && !s.keptAlive(k) {
 		return invalidToken()

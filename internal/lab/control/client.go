@@ -84,7 +84,7 @@ func (c *Client) Now(ctx context.Context) (Clock, error) {
 // returns. Moving to a time that is not after now does nothing.
 func (c *Client) MoveTo(ctx context.Context, to time.Time) (Clock, error) {
 	var out Clock
-	return out, c.do(ctx, http.MethodPost, "/lab/clock", SetClock{To: &to}, &out)
+	return out, c.do(ctx, http.MethodPost, "/lab/clock", SetClock{To: &Time{to}}, &out)
 }
 
 // Advance moves a virtual clock by a span.
@@ -142,5 +142,5 @@ func (c *Client) WorldNow(ctx context.Context) (time.Time, error) {
 		return time.Now().UTC(), nil
 	}
 	clock, err := c.Now(ctx)
-	return clock.Now, err
+	return clock.Now.Time, err
 }

@@ -17,17 +17,26 @@ const (
 	EnvToken = "REKEY_LAB_CONTROL_TOKEN" //nolint:gosec // the name of a variable
 )
 
+// Time is a point of world time, written RFC 3339 UTC with 3 decimals. World time always falls on a
+// whole millisecond, so nothing is lost.
+type Time struct{ time.Time }
+
+// MarshalJSON writes the time.
+func (t Time) MarshalJSON() ([]byte, error) {
+	return []byte(t.UTC().Format(`"2006-01-02T15:04:05.000Z"`)), nil
+}
+
 // Clock is world time.
 type Clock struct {
-	Now       time.Time  `json:"now"`
-	NextEvent *time.Time `json:"next_event,omitempty"` // earliest thing the world will do by itself
-	Mode      string     `json:"mode"`                 // virtual or real
+	Now       Time   `json:"now"`
+	NextEvent *Time  `json:"next_event,omitempty"` // earliest thing the world will do by itself
+	Mode      string `json:"mode"`                 // virtual or real
 }
 
 // SetClock moves a virtual clock: to a time, or by milliseconds. Never backwards.
 type SetClock struct {
-	To        *time.Time `json:"to,omitempty"`
-	AdvanceMS int64      `json:"advance_ms,omitempty"`
+	To        *Time `json:"to,omitempty"`
+	AdvanceMS int64 `json:"advance_ms,omitempty"`
 }
 
 // Edges of a call.
@@ -61,7 +70,7 @@ type Info struct {
 	Account string            `json:"account"`
 	Region  string            `json:"region"`
 	Aliases map[string]string `json:"aliases"` // scenario id -> provider key id
-	T0      time.Time         `json:"t0"`
+	T0      Time              `json:"t0"`
 }
 
 // Secret is a credential the lab gives out.
@@ -73,7 +82,7 @@ type Secret struct {
 
 // Oracle is the truth about the world, for judging a drill.
 type Oracle struct {
-	Now        time.Time   `json:"now"`
+	Now        Time        `json:"now"`
 	Keys       []Key       `json:"keys"`
 	Uses       []Use       `json:"uses"`
 	Calls      []Call      `json:"calls"`
@@ -92,36 +101,36 @@ type Key struct {
 	State    string `json:"state"` // active, inactive, deleted
 	Alive    bool   `json:"alive"`
 	MintedBy string `json:"minted_by"` // scenario, engine, malicious, unknown
-	Created  string `json:"created"`
+	Created  Time   `json:"created"`
 }
 
 // Use is a use of a key. Equal uses that follow each other are one entry: At is the first, Last
 // the last, N how many.
 type Use struct {
-	Key    string    `json:"key"`
-	Alias  string    `json:"alias,omitempty"`
-	At     time.Time `json:"at"`
-	Last   time.Time `json:"last"`
-	N      int       `json:"n"`
-	Source string    `json:"source"`
-	IP     string    `json:"ip"`
-	ASN    int       `json:"asn"`
-	Call   string    `json:"call"`   // service:Action
-	Result string    `json:"result"` // ok, denied, throttled, failed
-	Label  string    `json:"label"`  // legit, malicious, engine, unknown
+	Key    string `json:"key"`
+	Alias  string `json:"alias,omitempty"`
+	At     Time   `json:"at"`
+	Last   Time   `json:"last"`
+	N      int    `json:"n"`
+	Source string `json:"source"`
+	IP     string `json:"ip"`
+	ASN    int    `json:"asn"`
+	Call   string `json:"call"`   // service:Action
+	Result string `json:"result"` // ok, denied, throttled, failed
+	Label  string `json:"label"`  // legit, malicious, engine, unknown
 }
 
 // Call is a mutating call by the engine.
 type Call struct {
-	Verb      string    `json:"verb"`
-	Action    string    `json:"action"`
-	Key       string    `json:"key,omitempty"`    // the key it is about
-	Target    string    `json:"target,omitempty"` // user, role or secret it is about
-	RequestID string    `json:"request_id"`
-	At        time.Time `json:"at"`
-	Result    string    `json:"result"`
-	Effect    bool      `json:"effect"` // it changed something
-	Lost      bool      `json:"lost"`   // the answer was cut
+	Verb      string `json:"verb"`
+	Action    string `json:"action"`
+	Key       string `json:"key,omitempty"`    // the key it is about
+	Target    string `json:"target,omitempty"` // user, role or secret it is about
+	RequestID string `json:"request_id"`
+	At        Time   `json:"at"`
+	Result    string `json:"result"`
+	Effect    bool   `json:"effect"` // it changed something
+	Lost      bool   `json:"lost"`   // the answer was cut
 }
 
 // Dependent is a legitimate consumer.
@@ -135,25 +144,25 @@ type Dependent struct {
 
 // Kill is one SIGKILL to the engine.
 type Kill struct {
-	At       time.Time `json:"at"`
-	PID      int       `json:"pid"`
-	Verb     string    `json:"verb"`
-	Edge     string    `json:"edge"`
-	Key      string    `json:"key,omitempty"`
-	Incident string    `json:"incident,omitempty"`
+	At       Time   `json:"at"`
+	PID      int    `json:"pid"`
+	Verb     string `json:"verb"`
+	Edge     string `json:"edge"`
+	Key      string `json:"key,omitempty"`
+	Incident string `json:"incident,omitempty"`
 }
 
 // Session is a set of temporary credentials. Usable = not expired and not refused everything by policy.
 type Session struct {
-	ID      string    `json:"id"`
-	Kind    string    `json:"kind"`
-	Parent  string    `json:"parent"`
-	User    string    `json:"user,omitempty"`
-	Role    string    `json:"role,omitempty"`
-	Issued  time.Time `json:"issued"`
-	Expires time.Time `json:"expires"`
-	Usable  bool      `json:"usable"`
-	Engine  bool      `json:"engine"`
+	ID      string `json:"id"`
+	Kind    string `json:"kind"`
+	Parent  string `json:"parent"`
+	User    string `json:"user,omitempty"`
+	Role    string `json:"role,omitempty"`
+	Issued  Time   `json:"issued"`
+	Expires Time   `json:"expires"`
+	Usable  bool   `json:"usable"`
+	Engine  bool   `json:"engine"`
 }
 
 // Policy is an inline or attached policy of a user or role.

@@ -3,6 +3,7 @@ package labtest
 
 import (
 	"context"
+	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -20,7 +21,8 @@ type Lab struct {
 	Engine  control.Secret    // credentials of an administrator, rekey's own
 	Aliases map[string]string // scenario id -> provider key id
 	Control *control.Client
-	Dir     string // files are in Dir/lab
+	HTTP    *http.Client // for the SDK, see Client
+	Dir     string       // files are in Dir/lab
 
 	stop func() error
 }
@@ -52,7 +54,7 @@ func Resume(t testing.TB, d *scenario.Drill, dir string) *Lab {
 	info, err := s.Client().Info(ctx)
 	require.NoError(t, err)
 	return &Lab{BaseURL: info.BaseURL, Account: info.Account, Region: info.Region, Engine: s.Engine(), Aliases: info.Aliases,
-		Control: s.Client(), Dir: dir, stop: stop}
+		Control: s.Client(), HTTP: Client(t), Dir: dir, stop: stop}
 }
 
 // Stop ends the lab before the test does.
