@@ -224,6 +224,22 @@ func TestInjectedFaults(t *testing.T) {
 			_, err = iamFor(l, l.Engine).UpdateAccessKey(t.Context(), in)
 			require.NoError(t, err)
 		}},
+		"throttle from a phase on": {`[{what: throttle, at: {phase: verify}, times: 1}]`, func(t *testing.T, l *labtest.Lab) {
+			require.NoError(t, list(t, l))
+			require.NoError(t, l.Control.EnterPhase(t.Context(), "verify"))
+			require.Equal(t, "Throttling", code(list(t, l)))
+			require.NoError(t, list(t, l))
+		}},
+		"alive until bound to a network": {`[{what: alive-after-200, key: AK-OLD, until_rung: network-bind}]`, func(t *testing.T, l *labtest.Lab) {
+			disable(t, l, "legacy-admin", "AK-OLD")
+			advance(t, l, time.Minute)
+			require.Empty(t, who(t, l, l.Secret(t, "AK-OLD")))
+			_, err := iamFor(l, l.Engine).PutUserPolicy(t.Context(), &iam.PutUserPolicyInput{UserName: aws.String("legacy-admin"), PolicyName: aws.String("bind"), PolicyDocument: aws.String(
+				`{"Statement":[{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"NotIpAddress":{"aws:SourceIp":"203.0.113.0/24"},"Bool":{"aws:ViaAWSService":"false"}}}]}`)})
+			require.NoError(t, err)
+			advance(t, l, time.Minute)
+			require.Equal(t, "InvalidClientTokenId", who(t, l, l.Secret(t, "AK-OLD")))
+		}},
 		"list-missing": {`[{what: list-missing, action: ListUsers}]`, func(t *testing.T, l *labtest.Lab) {
 			require.Equal(t, "NotImplemented", code(list(t, l)))
 			_, err := iamFor(l, l.Engine).ListRoles(t.Context(), nil)
@@ -385,7 +401,7 @@ func TestClock(t *testing.T) {
 	again, err := l.Control.Now(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, c.Now, again.Now, "it moves only when told")
-	to := c.Now.Add(90 * 24 * time.Hour)
+	to := c.Now.Add(14 * 24 * time.Hour)
 	c, err = l.Control.MoveTo(t.Context(), to)
 	require.NoError(t, err)
 	require.Equal(t, to, c.Now.Time)
@@ -398,7 +414,7 @@ func TestClock(t *testing.T) {
 			n += u.N
 		}
 	}
-	require.Equal(t, 90*24*60, n, "every minute of three months")
+	require.Equal(t, 14*24*60, n, "every minute of two weeks")
 	_, err = l.Control.Advance(t.Context(), -time.Second)
 	require.ErrorContains(t, err, "backwards")
 }
