@@ -1,7 +1,6 @@
 package people
 
 import (
-	"crypto/ed25519"
 	"fmt"
 	"maps"
 	"os/user"
@@ -86,16 +85,4 @@ func Pinned(c *config.Config, data string) (Voters, error) {
 		v.People = append(v.People, p)
 	}
 	return v, nil
-}
-
-// Author finds who key belongs to, as rekey on this machine knows them: the
-// person of rekey.yaml with that public key, or the local user. "" when nobody
-// has it.
-func (v Voters) Author(key ed25519.PublicKey) string {
-	for _, p := range v.People {
-		if slices.Contains(p.Keys, Encode(key)) {
-			return p.Actor
-		}
-	}
-	return ""
 }
