@@ -3,6 +3,7 @@ package audit_test
 import (
 	"archive/zip"
 	"bytes"
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -250,4 +251,34 @@ func TestSignerKeys(t *testing.T) {
 	require.NoError(t, os.Chmod(filepath.Join(dir, "audit.key"), 0o600))
 	_, err = audit.LoadOrCreateSigner(dir, origin)
 	require.ErrorContains(t, err, "backup")
+}
+
+func TestVerifyFile(t *testing.T) {
+	s := signer(t)
+	b, _ := sample(t, s)
+	path := filepath.Join(t.TempDir(), "inc.zip")
+	require.NoError(t, os.WriteFile(path, b, 0o600))
+	res := audit.VerifyFile(path, audit.Options{TrustedKeys: []string{s.Key}})
+	require.Equal(t, audit.Verified, res.Result)
+	require.Equal(t, "inc.zip", res.File)
+	for _, missing := range []string{path + ".nowhere", filepath.Dir(path)} {
+		res := audit.VerifyFile(missing, audit.Options{})
+		require.Equal(t, audit.Unreadable, res.Result)
+		require.Equal(t, 1, res.ExitCode())
+		require.NotEmpty(t, res.NotProved)
+	}
+}
+
+// TestResultShape pins the JSON of contracts section 4.
+func TestResultShape(t *testing.T) {
+	s := signer(t)
+	b, sealed := seal(t, audit.Content{Incident: "inc-1", Final: true, Events: audittest.Many("inc-1", 3)}, s)
+	broken := rezip(edit(unzip(t, b), "events.jsonl", func(b []byte) []byte { return bytes.Replace(b, []byte("done"), []byte("gone"), 1) }))
+	out, err := json.Marshal(verify(broken, s.Key))
+	require.NoError(t, err)
+	require.JSONEq(t, `{"schema":"rekey.verify/v1","file":"x.zip","result":"failed","incident":"inc-1","origin":"example.com/rekey","bundle_schema":1,
+		"events":3,"root":"`+sealed.Root+`","checkpoint":{"size":3,"keys":[{"name":"example.com/rekey","hash":"`+strings.Split(s.Key, "+")[1]+`","trusted":true}]},
+		"final":true,"redaction":{"audience":"","hidden":0},"anchors":{"rfc3161":0,"witness":0},
+		"proved":["pages match their hashes"],"not_proved":["time is not anchored by a third party"],
+		"faults":[{"code":"event-changed","index":0,"file":"events.jsonl","line":1,"detail":"leaf hash differs"}]}`, string(out))
 }
