@@ -14,7 +14,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,6 +39,7 @@ import (
 	"rekey/internal/secret/agestore"
 	"rekey/internal/secret/installation"
 	"rekey/internal/secret/redact"
+	"rekey/workflows"
 )
 
 // A Runtime is everything that does not need Temporal: keys, stores, providers.
@@ -91,7 +91,7 @@ func Open(cfg *config.Config, log *slog.Logger, own bool) (*Runtime, error) {
 		return nil, err
 	}
 	r.Log = slog.New(r.Redact.Handler(log.Handler()))
-	if r.Finger, err = installation.Load(filepath.Join(cfg.Data, "keys", "installation.key")); err != nil {
+	if r.Finger, err = installation.Load(installationKey(cfg.Data)); err != nil {
 		return nil, err
 	}
 	dir := cfg.Codec.KeysDir
@@ -290,14 +290,9 @@ func (r *Runtime) edge() func(context.Context, string, activities.Verb, activiti
 	}
 }
 
-// sortedAccounts lists "provider/account" of the configuration.
-func (r *Runtime) sortedAccounts() []string {
-	var out []string
-	for _, d := range r.Descriptors() {
-		for _, a := range r.Config.Accounts(d.Code) {
-			out = append(out, d.Code+"/"+a)
-		}
-	}
-	slices.Sort(out)
-	return out
+// kinds are the facts of all kinds that workflows need.
+func (r *Runtime) kinds() map[string]workflows.KindFacts {
+	return intake.Kinds(r.Config, r.Descriptors())
 }
+
+func installationKey(data string) string { return filepath.Join(data, "keys", "installation.key") }

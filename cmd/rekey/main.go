@@ -5,8 +5,8 @@ package main
 import (
 	"os"
 
-	"rekey/activities/all"
 	"rekey/internal/cli"
+	"rekey/worker/embedded"
 )
 
-func main() { os.Exit(cli.Main(cli.Engine{Providers: all.Providers()})) }
+func main() { os.Exit(cli.Main(embedded.Engine())) }

@@ -1,0 +1,98 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"go.temporal.io/sdk/client"
+
+	"rekey/internal/cli"
+	"rekey/internal/config"
+	"rekey/internal/temporalx"
+)
+
+// Cluster runs a worker against an external Temporal cluster.
+func Cluster(ctx context.Context, o cli.WorkerOptions, io cli.IOStreams) error {
+	r, c, err := openCluster(ctx, o.Common, o.ClusterOptions, map[string]string{"listen.metrics": o.ListenMetrics}, o.LogLevel, io)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	n, err := r.ReplayOpen(ctx, c)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(io.Err, "rekey worker: %s, namespace %s, %d open workflows replayed\n", r.Config.Temporal.Address, r.Namespace(), n)
+	// Another host's process may be alive: only its own deadline says otherwise.
+	return r.RunWorker(ctx, c, func(string) bool { return false })
+}
+
+// Serve runs the HTTP server against an external Temporal cluster.
+func Serve(ctx context.Context, o cli.ServeOptions, io cli.IOStreams) error {
+	r, c, err := openCluster(ctx, o.Common, o.ClusterOptions, map[string]string{"listen.http": o.ListenHTTP, "listen.metrics": o.ListenMetrics}, o.LogLevel, io)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	l, err := Listen(ctx, r.Config.Listen.HTTP, "listen.http")
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(io.Err, "rekey serve: http://%s, Temporal %s, namespace %s\n", l.Addr(), r.Config.Temporal.Address, r.Namespace())
+	return r.RunServer(ctx, c, l, "", nil)
+}
+
+func openCluster(ctx context.Context, co cli.Common, cl cli.ClusterOptions, flags map[string]string, level string, io cli.IOStreams) (*Runtime, client.Client, error) {
+	flags["temporal.address"], flags["temporal.namespace"] = cl.Address, cl.Namespace
+	cfg, err := LoadConfig(co, flags)
+	if err != nil {
+		return nil, nil, err
+	}
+	override(cfg, cl)
+	r, err := Open(cfg, NewLog(io.Err, level), true)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := r.Dial(ctx, temporalx.Options{
+		Address: cfg.Temporal.Address, APIKeyFile: cfg.Temporal.APIKeyFile,
+		TLS: temporalx.TLS{CAFile: cfg.Temporal.TLS.CAFile, CertFile: cfg.Temporal.TLS.CertFile, KeyFile: cfg.Temporal.TLS.KeyFile},
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	missing, err := temporalx.MissingSearchAttributes(ctx, c, r.Namespace())
+	if err != nil {
+		c.Close()
+		return nil, nil, fmt.Errorf("search attributes of namespace %s: %w", r.Namespace(), err)
+	}
+	if len(missing) > 0 {
+		if _, err := temporalx.EnsureSearchAttributes(ctx, c, r.Namespace()); err != nil {
+			c.Close()
+			return nil, nil, fmt.Errorf("namespace %s lacks the search attributes %v, and they cannot be registered: %w", r.Namespace(), missing, err)
+		}
+	}
+	return r, c, nil
+}
+
+func override(cfg *config.Config, cl cli.ClusterOptions) {
+	set := func(to *string, v string) {
+		if v != "" {
+			*to = v
+		}
+	}
+	set(&cfg.Temporal.TLS.CAFile, cl.TLSCA)
+	set(&cfg.Temporal.TLS.CertFile, cl.TLSCert)
+	set(&cfg.Temporal.TLS.KeyFile, cl.TLSKey)
+	set(&cfg.Temporal.APIKeyFile, cl.APIKeyFile)
+}
+
+// Listen opens a port, or says which one is taken and what to change.
+func Listen(ctx context.Context, address, key string) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, cli.Failed("port-taken", "set "+key+" in rekey.yaml, or --"+config.FlagName(key), "%s (%s) cannot be listened on: %v", address, key, err)
+	}
+	return l, nil
+}

@@ -1,0 +1,82 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	sdklog "go.temporal.io/sdk/log"
+	sdk "go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"rekey/internal/codec"
+)
+
+// A BreaksError says that this build cannot go on with a running workflow.
+type BreaksError struct{ Workflow, Run string }
+
+func (e *BreaksError) Error() string {
+	return fmt.Sprintf("this build would break %s (run %s): it was started by another version whose steps differ; run that version until it ends, or install one that knows its steps. Nothing was started", e.Workflow, e.Run)
+}
+
+// ReplayOpen replays every open history with this build's workflows before
+// anything polls, and fails with *BreaksError on the first that differs.
+func (r *Runtime) ReplayOpen(ctx context.Context, c client.Client) (int, error) {
+	rp, err := sdk.NewWorkflowReplayerWithOptions(sdk.WorkflowReplayerOptions{DataConverter: r.DataConverter(), FailureConverter: codec.NewFailureConverter(r.Keys)})
+	if err != nil {
+		return 0, err
+	}
+	Register(replayRegistry{rp})
+	n := 0
+	var page []byte
+	for {
+		res, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Namespace: r.Namespace(), Query: "ExecutionStatus = 'Running'", NextPageToken: page})
+		if err != nil {
+			return n, fmt.Errorf("list open workflows: %w", err)
+		}
+		for _, e := range res.GetExecutions() {
+			id, run := e.GetExecution().GetWorkflowId(), e.GetExecution().GetRunId()
+			h := &historypb.History{}
+			it := c.GetWorkflowHistory(ctx, id, run, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+			for it.HasNext() {
+				ev, err := it.Next()
+				if err != nil {
+					return n, fmt.Errorf("history of %s: %w", id, err)
+				}
+				h.Events = append(h.Events, ev)
+			}
+			if !ran(h) {
+				continue // no workflow task was completed yet: any build may begin it
+			}
+			if err := rp.ReplayWorkflowHistory(sdklog.NewStructuredLogger(slog.New(slog.NewTextHandler(io.Discard, nil))), h); err != nil {
+				return n, errors.Join(&BreaksError{id, run}, err)
+			}
+			n++
+		}
+		if page = res.GetNextPageToken(); len(page) == 0 {
+			return n, nil
+		}
+	}
+}
+
+func ran(h *historypb.History) bool {
+	for _, e := range h.GetEvents() {
+		if e.GetEventType() == enumspb.EVENT_TYPE_WORKFLOW_TASK_COMPLETED {
+			return true
+		}
+	}
+	return false
+}
+
+// replayRegistry lets [Register] fill a replayer.
+type replayRegistry struct{ sdk.WorkflowReplayer }
+
+func (r replayRegistry) RegisterWorkflowWithOptions(w any, o workflow.RegisterOptions) {
+	r.WorkflowReplayer.RegisterWorkflowWithOptions(w, o)
+}
