@@ -59,46 +59,76 @@ func measureOf(v view.Incident, phase string) measure {
 	return measure{}
 }
 
-// frame draws an incident in lines of at most width columns and height rows.
+// frame draws an incident in lines of at most width columns and height rows. What
+// waits for a person stays when there is no room for all bars.
 func frame(v view.Incident, now time.Time, p palette, width, height int) []string {
 	s := shower{p: p, now: now, v: v}
-	out := append(s.head(), "")
-	out = append(out, bars(v, p, width)...)
-	out = append(out, "", "  "+states(v, p))
-	if w := s.waiting(); len(w) > 0 {
-		out = append(out, "", p.bold("Waiting for"))
-		out = append(out, w...)
+	room := max(height-1, 1)
+	out := assemble(s, width, false)
+	if len(out) > room {
+		out = assemble(s, width, true)
 	}
-	var fit []string
-	for _, l := range out {
-		if strings.HasPrefix(l, commandIndent) {
-			fit = append(fit, wrapCommand(l, width)...)
-		} else {
-			fit = append(fit, cut(l, width))
+	if len(out) > room {
+		keep := max(room-1, 0)
+		for keep > 0 && strings.HasSuffix(out[keep-1], continued) {
+			keep-- // half a command is worse than none
 		}
+		more := fmt.Sprintf("  ... %s more: rekey incident show %s", count(len(out)-keep, "line", "lines"), v.ID)
+		out = append(out[:keep], cut(p.dim(more), width))
 	}
-	if room := height - 1; len(fit) > room && room > 1 {
-		hidden := len(fit) - room + 1
-		fit = append(fit[:room-1], cut(p.dim(fmt.Sprintf("  ... %s more: rekey incident show %s", count(hidden, "line", "lines"), v.ID)), width))
-	}
-	return fit
+	return out
 }
 
-// commandIndent stands before a command to type.
-const commandIndent = "      $ "
-
-// wrapCommand breaks a command so that it can be copied from a narrow terminal.
-func wrapCommand(l string, width int) []string {
+func assemble(s shower, width int, short bool) []string {
 	var out []string
-	for columns(l) > width {
-		at := strings.LastIndex(l[:max(width-1, 1)], " ")
-		if at <= len(commandIndent) {
-			break // one word is wider than the terminal
-		}
-		out = append(out, l[:at]+" \\")
-		l = commandIndent[:len(commandIndent)-2] + "  " + l[at+1:]
+	for _, l := range s.head() {
+		out = append(out, wrap(l, width)...)
 	}
-	return append(out, l)
+	out = append(out, "")
+	for _, l := range bars(s.v, s.p, width, short) {
+		out = append(out, cut(l, width))
+	}
+	out = append(out, "")
+	out = append(out, wrap("  "+states(s.v, s.p), width)...)
+	if w := s.waiting(); len(w) > 0 {
+		out = append(out, "", s.p.bold("Waiting for"))
+		for _, l := range w {
+			out = append(out, wrap(l, width)...)
+		}
+	}
+	return out
+}
+
+const (
+	// commandIndent stands before a command to type.
+	commandIndent = "      $ "
+	// continued ends a line of a command that goes on.
+	continued = " \\"
+)
+
+// wrap breaks a line at its spaces and indents what follows; a command is broken so
+// that it can be copied from a narrow terminal.
+func wrap(l string, width int) []string {
+	if columns(l) <= width {
+		return []string{l}
+	}
+	text := strings.TrimLeft(l, " ")
+	indent := l[:len(l)-len(text)]
+	end := ""
+	if strings.HasPrefix(l, commandIndent) {
+		end = continued
+	}
+	var out []string
+	at, empty := indent, true
+	for _, word := range strings.SplitAfter(text, " ") {
+		if !empty && columns(at)+columns(strings.TrimRight(word, " "))+len(end) > width {
+			out = append(out, strings.TrimRight(at, " ")+end)
+			at, empty = indent+"    ", true
+		}
+		at += word
+		empty = false
+	}
+	return append(out, at)
 }
 
 const (
@@ -109,8 +139,8 @@ const (
 )
 
 // bars is one line per phase up to seal: done, current with its measure, or still
-// to come.
-func bars(v view.Incident, p palette, width int) []string {
+// to come. The short form leaves out what has no measure and is not current.
+func bars(v view.Incident, p palette, width int, short bool) []string {
 	length := min(max(width-labelWidth-noteWidth-6, leastBar), greatestBar)
 	at := slices.Index(phases(), v.Phase)
 	if v.Times.Closed != "" {
@@ -122,6 +152,9 @@ func bars(v view.Incident, p palette, width int) []string {
 			continue
 		}
 		m := measureOf(v, phase)
+		if short && m.whole == 0 && i != at {
+			continue
+		}
 		part, whole, note := m.part, m.whole, ""
 		if whole > 0 {
 			note = fmt.Sprintf("%d/%d %s", part, whole, m.unit)

@@ -168,7 +168,11 @@ func providerText(d activities.Descriptor, p providerJSON, c palette) []string {
 			case info.Support == activities.ByHuman:
 				t.add(string(v), "a person", "", "", "", info.Steps)
 			default:
-				t.add(string(v), "api", yesNo(info.Reversible, "yes", "no"), yesNo(info.Idempotent, "same effect", "settled first"), or(string(info.Proof), "-"), strings.Join(info.Permissions, " "))
+				undo := "-"
+				if v.Mutates() {
+					undo = yesNo(info.Reversible, "yes", "no")
+				}
+				t.add(string(v), "api", undo, yesNo(info.Idempotent, "same effect", "settled first"), or(string(info.Proof), "-"), someOf(info.Permissions))
 			}
 		}
 		out = append(out, t.lines("  ")...)
@@ -185,6 +189,15 @@ func providerText(d activities.Descriptor, p providerJSON, c palette) []string {
 		out = append(out, "", fmt.Sprintf("Policies to grant: rekey provider show %s --policy read|write", d.Code))
 	}
 	return out
+}
+
+// someOf lists the first words and counts the others; --json and --policy have all.
+func someOf(words []string) string {
+	const few = 3
+	if len(words) <= few+1 {
+		return strings.Join(words, " ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(words[:few], " "), len(words)-few)
 }
 
 func yesNo(b bool, yes, no string) string {

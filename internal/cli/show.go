@@ -111,6 +111,9 @@ func (s shower) waiting() []string {
 		left := ""
 		if a.Expires != "" {
 			left = ", expires " + ago(a.Expires, s.now)
+			if isPast(a.Expires, s.now) {
+				left = ", " + s.p.red("expired "+ago(a.Expires, s.now))
+			}
 		}
 		out = append(out, fmt.Sprintf("  %s  %s: %s%s", s.p.yellow(a.ID), approvalTitle(a), needed(a), left))
 		if who := voters(a); who != "" {
@@ -125,25 +128,29 @@ func (s shower) waiting() []string {
 		if h.State != "" && h.State != "open" {
 			continue
 		}
-		out = append(out, fmt.Sprintf("  %s  %s%s", s.p.yellow(h.ID), line(h.What), whoUntil(h.Owner, h.Due, s.now)))
+		out = append(out, fmt.Sprintf("  %s  %s%s", s.p.yellow(h.ID), line(h.What), s.whoUntil(h.Owner, h.Due)))
 		if h.Steps != "" {
 			out = append(out, "      steps: "+line(h.Steps))
 		}
 		out = append(out, fmt.Sprintf("      $ rekey incident resolve %s --task %s --as done --reason WHAT-YOU-DID", s.v.ID, h.ID))
 	}
 	for _, g := range openReasons(s.v) {
-		out = append(out, fmt.Sprintf("  %s: %s%s", count(g.n, "item", "items"), g.why, whoUntil(g.owner, g.due, s.now)))
+		out = append(out, fmt.Sprintf("  %s: %s%s", count(g.n, "item", "items"), g.why, s.whoUntil(g.owner, g.due)))
 	}
 	return out
 }
 
-func whoUntil(owner, due string, now time.Time) string {
+func (s shower) whoUntil(owner, due string) string {
 	out := ""
 	if owner != "" {
 		out += ", for " + owner
 	}
-	if due != "" {
-		out += ", due " + ago(due, now)
+	switch {
+	case due == "":
+	case isPast(due, s.now):
+		out += ", " + s.p.red("was due "+ago(due, s.now))
+	default:
+		out += ", due " + ago(due, s.now)
 	}
 	return out
 }
@@ -343,7 +350,11 @@ func (s shower) unseen() []string {
 func (s shower) obligations() []string {
 	t := table{}
 	for _, o := range s.v.Obligations {
-		t.add(o.ID, "due "+clock(o.Due), ago(o.Due, s.now), line(o.What))
+		when := "due " + ago(o.Due, s.now)
+		if isPast(o.Due, s.now) {
+			when = s.p.red("missed " + ago(o.Due, s.now))
+		}
+		t.add(o.ID, when, clock(o.Due), line(o.What))
 	}
 	return t.lines("  ")
 }

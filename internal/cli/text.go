@@ -228,6 +228,12 @@ func ago(t string, now time.Time) string {
 	return span(d) + " ago"
 }
 
+// isPast tells whether a time (RFC 3339) is before now.
+func isPast(t string, now time.Time) bool {
+	at, err := time.Parse(time.RFC3339, t)
+	return err == nil && at.Before(now)
+}
+
 // span gives a duration as a person says it, in its two largest units.
 func span(d time.Duration) string {
 	switch {
