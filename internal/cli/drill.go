@@ -134,9 +134,6 @@ func checkDrill(o DrillOptions) error {
 
 func (a *app) renderDrill(r DrillResult) {
 	r.Schema = SchemaDrill
-	if r.Control == nil {
-		r.Control = ""
-	}
 	if a.asJSON {
 		writeJSON(a.io.Out, r)
 		return
@@ -150,7 +147,7 @@ func (a *app) renderDrill(r DrillResult) {
 		word = p.red(word)
 	}
 	out := []string{fmt.Sprintf("%s  %s  (seed %d, scale %d; %s of the world in %s)", p.bold(r.Drill), word, r.Seed, r.Scale, ms(r.VirtualMs), ms(r.WallMs))}
-	if c, ok := r.Control.(DrillControl); ok {
+	if c := r.Control; c != nil {
 		caught := p.red("NOT CAUGHT")
 		if c.Caught {
 			caught = p.green("caught")

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"rekey/activities"
@@ -219,12 +220,13 @@ const SchemaDrill = "rekey.drill/v1"
 
 // DrillResult is `drill run --json` (contracts section 4).
 type DrillResult struct {
-	Schema       string        `json:"schema"`
-	Drill        string        `json:"drill"`
-	Seed         int64         `json:"seed"`
-	Scale        int           `json:"scale"`
-	Result       string        `json:"result"`  // passed, failed, error
-	Control      any           `json:"control"` // "" or DrillControl
+	Schema string `json:"schema"`
+	Drill  string `json:"drill"`
+	Seed   int64  `json:"seed"`
+	Scale  int    `json:"scale"`
+	Result string `json:"result"` // passed, failed, error
+	// Control is nil without --control, and then "" in JSON.
+	Control      *DrillControl `json:"control"`
 	Incidents    []string      `json:"incidents"`
 	VirtualMs    int64         `json:"virtual_ms"`
 	WallMs       int64         `json:"wall_ms"`
@@ -236,6 +238,19 @@ type DrillResult struct {
 	Bundle       string        `json:"bundle"`
 	Report       string        `json:"report"`
 	TemporalUI   string        `json:"temporal_ui"`
+}
+
+// MarshalJSON implements json.Marshaler.
+func (r DrillResult) MarshalJSON() ([]byte, error) {
+	type plain DrillResult
+	out := struct {
+		plain
+		Control any `json:"control"`
+	}{plain: plain(r), Control: ""}
+	if r.Control != nil {
+		out.Control = r.Control
+	}
+	return json.Marshal(out)
 }
 
 // DrillControl is the verdict on a negative control.

@@ -41,9 +41,6 @@ func fakeEngine(name string) Engine {
 	e.Drill = func(_ context.Context, o DrillOptions, _ IOStreams) (DrillSession, error) {
 		options(o)
 		r, err := fromFile[DrillResult]("drill.json")
-		if c, ok := r.Control.(map[string]any); ok {
-			r.Control = DrillControl{Name: fmt.Sprint(c["name"]), MustViolate: []string{"G1"}, Violated: []string{"G1"}, Caught: c["caught"] == true}
-		}
 		s := DrillSession{Result: r}
 		if o.Keep {
 			s.Keep = func(context.Context) error { fmt.Fprintln(os.Stderr, "kept"); return nil }

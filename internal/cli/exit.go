@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 
+	"rekey/internal/config"
 	"rekey/internal/view"
 )
 
@@ -28,6 +30,7 @@ const (
 	CodeOpen        = "not-all-clear"
 	CodeVerify      = "verify-failed"
 	CodeUnreadable  = "unreadable"
+	CodeInterrupted = "interrupted"
 )
 
 // exits is the one place that turns a code into an exit code; every other code is
@@ -81,8 +84,14 @@ func said(code, message string) error {
 // asError gives every error its code.
 func asError(err error) *Error {
 	var e *Error
-	if errors.As(err, &e) {
+	var invalid *config.InvalidError
+	switch {
+	case errors.As(err, &e):
 		return e
+	case errors.As(err, &invalid):
+		return &Error{Code: CodeUsage, Message: invalid.Error(), Do: "mend the configuration; nothing was started", Err: err}
+	case errors.Is(err, context.Canceled):
+		return &Error{Code: CodeInterrupted, Message: "interrupted", Err: err}
 	}
 	return &Error{Code: CodeFailed, Message: err.Error(), Err: err}
 }
@@ -107,7 +116,7 @@ func finish(s IOStreams, asJSON bool, err error) int {
 		return e.exit()
 	}
 	if asJSON {
-		writeJSON(s.Out, errorDocument(e))
+		writeLine(s.Out, errorDocument(e))
 	}
 	message := clean(e.Message)
 	fmt.Fprintf(s.Err, "rekey: %s\n", message)

@@ -143,7 +143,7 @@ func (a *app) report(ctx context.Context, args []string, f reportFlags) error {
 		return nil
 	}
 	a.tell("%s: waiting until it is contained", line(answer.Incident))
-	return a.wait(ctx, c, answer.Incident, f)
+	return a.wait(ctx, c, answer, f)
 }
 
 func (a *app) renderReported(r api.ReportResponse, dry bool) {
@@ -252,22 +252,29 @@ func (a *app) readSecret(f reportFlags) (secret.Value, error) {
 
 // wait follows an incident to its first sealed bundle and gives the exit code that
 // its state deserves.
-func (a *app) wait(ctx context.Context, c *client, id string, f reportFlags) error {
+func (a *app) wait(ctx context.Context, c *client, answer api.ReportResponse, f reportFlags) error {
 	if f.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, f.timeout)
 		defer cancel()
 	}
-	last, err := a.follow(ctx, c, id, f.interval, a.progressOn(a.io.Err, a.io.ErrTTY), settled)
+	last, err := a.follow(ctx, c, following{id: answer.Incident, every: f.interval, sink: a.progressOn(a.io.Err, a.io.ErrTTY), done: settled, known: true})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
-	if a.asJSON {
-		writeJSON(a.io.Out, last)
-	} else {
-		a.renderShow(last)
+	switch {
+	case a.asJSON && last.raw == nil: // nothing was seen yet: at least which incident it is
+		writeJSON(a.io.Out, answer)
+	case a.asJSON:
+		if err := writeRaw(a.io.Out, last.raw, false); err != nil {
+			return err
+		}
+	case last.raw == nil:
+		a.renderReported(answer, false)
+	default:
+		a.renderShow(last.Incident)
 	}
-	if err != nil || !allProven(last) {
+	if err != nil || !allProven(last.Incident) {
 		return said(CodeOpen, "not all-clear")
 	}
 	return nil

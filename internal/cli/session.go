@@ -34,7 +34,7 @@ func (a *app) settings() (settings, error) {
 	}
 	cfg, err := config.Load(fs)
 	if err != nil {
-		return settings{}, &Error{Code: CodeUsage, Message: err.Error(), Do: "mend the configuration; nothing was started", Err: err}
+		return settings{}, err
 	}
 	return settings{cfg}, nil
 }

@@ -46,8 +46,9 @@ its bundle is sealed.`,
 			if a.asJSON {
 				sink = &jsonProgress{out: a.io.Out}
 			}
-			_, err = a.follow(cmd.Context(), c, args[0], every, sink, func(v view.Incident) bool {
-				return v.Times.Closed != "" && v.Times.Sealed != ""
+			_, err = a.follow(cmd.Context(), c, following{
+				id: args[0], every: every, sink: sink,
+				done: func(v view.Incident) bool { return v.Times.Closed != "" && v.Times.Sealed != "" },
 			})
 			if errors.Is(err, context.Canceled) {
 				return nil // the person has seen enough
@@ -67,32 +68,49 @@ type progress interface {
 	done()
 }
 
-// follow reads an incident until done says so, ctx ends, or it is refused. A
-// server that is away for a while is waited for: incidents outlive it.
-func (a *app) follow(ctx context.Context, c *client, id string, every time.Duration, sink progress, done func(view.Incident) bool) (view.Incident, error) {
-	defer sink.done()
-	every = max(every, leastInterval)
-	var last view.Incident
-	for first := true; ; first = false {
+// following says what is followed, how it is shown and until when.
+type following struct {
+	id    string
+	every time.Duration
+	sink  progress
+	done  func(view.Incident) bool
+	// known: the incident is known to be there, so a server that does not answer the
+	// first time is waited for too.
+	known bool
+}
+
+// A reading is an incident as it was last seen; raw is nil before the first one.
+type reading struct {
+	view.Incident
+	raw json.RawMessage
+}
+
+// follow reads an incident until f.done says so, ctx ends (then the error is
+// context.Canceled), or it is refused. A server that is away for a while is waited
+// for: incidents outlive it.
+func (a *app) follow(ctx context.Context, c *client, f following) (reading, error) {
+	defer f.sink.done()
+	var last reading
+	for {
 		var v view.Incident
-		raw, err := c.get(ctx, incidentPath(id), nil, &v)
+		raw, err := c.get(ctx, incidentPath(f.id), nil, &v)
 		switch {
 		case ctx.Err() != nil:
 			return last, context.Canceled
 		case err == nil:
-			last = v
-			if err := sink.show(v, raw); err != nil {
+			last = reading{v, raw}
+			if err := f.sink.show(v, raw); err != nil {
 				return last, err
 			}
-			if done(v) {
+			if f.done(v) {
 				return last, nil
 			}
-		case first || !asError(err).again:
+		case (last.raw == nil && !f.known) || !asError(err).again:
 			return last, err
 		default:
-			sink.trouble(err)
+			f.sink.trouble(err)
 		}
-		t := time.NewTimer(every)
+		t := time.NewTimer(max(f.every, leastInterval))
 		select {
 		case <-ctx.Done():
 			t.Stop()
