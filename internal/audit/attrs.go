@@ -3,24 +3,28 @@ package audit
 // Keys of [Event].Attrs that the report, the statistics and the exports read. An
 // event may carry others; of these, each is left out where it is not known.
 //
-//	trigger.received   Result accepted|merged|ignored; exposed, source, confidence, key_id
+//	trigger.received   FP; SourceTime is since when the reporter says so; source, confidence, exposed, key_id
 //	phase.entered      Phase is the phase entered
-//	scope.version      version, items, observed, reachable; from, to, source of dark windows are in the view
-//	decision.made      FP, Rule, Result is the strategy; key_id, provider, account, kind, exposed
-//	plan.version       version, calls, waves
-//	approval.*         Approval, Actor, Auth, WaveHash; role, for, needed, expires
-//	statement.refused  Actor, Result is the error code; action
-//	call.*             FP, Verb, Attempt, RequestID, Result is the outcome; call.attempted has none
-//	probe.result       FP, Result alive|refused|unclear|mismatch; subject, vantage, control, mode, death, grade
-//	ladder.climbed     FP; rung
+//	decision.made      FP, Rule, Result is the strategy or "promoted"
+//	contain.decided    FP, Result; one attribute for each condition
+//	approval.*         Approval, Actor, Auth, WaveHash, Result is what for; role, note
+//	statement.refused  Actor, Result is the error code; action, why
+//	call.attempted     FP, Verb, Attempt; key_id, provider, account, kind
+//	call.confirmed,    FP, Verb, Attempt, RequestID, Result is the outcome
+//	call.failed
+//	probe.result       FP, Result alive|refused|unclear|mismatch for one answer: vantage, control, mode, subject;
+//	                   Result "dead" for the verdict that completes the proof: grade, rung
+//	ladder.climbed     FP, Result is the rung
 //	item.end-state     FP, Result is the end state; grade, rung, new_key_id
 //	human.asked        FP; owner, due, what
-//	reissue.*          FP; new_key_id, store
-//	notice.rendered    Result queued|sent|delivered|bounced|acknowledged; recipient, channel, audience, version
-//	tripwire.hit       FP, SourceTime, Result denied|allowed|unclear; source, who
-//	incident.closed    Result contained|all-clear
-//	bundle.sealed      Result is the digest of the bundle before
-//	record.gap         from, to, what, why
+//	human.resolved     Actor; what, says
+//	reissue.*          FP; new_key_id
+//	notice.rendered    Result is the delivery state; recipient, channel, audience, version, gate
+//	gate.opened        FP, Result is how; gate
+//	tripwire.hit       FP, SourceTime, Result refused|succeeded; source, caller
+//	note.added         Actor; text
+//	incident.closed    Result contained|all-clear; else the end of the watch
+//	record.gap         from, to, what, why, workflow
 const (
 	AttrSource     = "source"
 	AttrConfidence = "confidence"
@@ -30,14 +34,11 @@ const (
 	AttrProvider = "provider"
 	AttrAccount  = "account"
 	AttrKind     = "kind"
-	// AttrSubject of a probe is "old" (the default) or "new".
+	// AttrSubject of a probe is "old" or "new".
 	AttrSubject = "subject"
 	AttrVantage = "vantage"
 	// AttrControl is "true" where the positive control passed in the same round.
-	AttrControl = "control"
-	// AttrDeath is the state of death after this probe; "dead" on the probe that
-	// completes the proof.
-	AttrDeath     = "death"
+	AttrControl   = "control"
 	AttrGrade     = "grade"
 	AttrRung      = "rung"
 	AttrNewKeyID  = "new_key_id"
@@ -47,9 +48,13 @@ const (
 	AttrAudience  = "audience"
 	AttrVersion   = "version"
 	AttrRole      = "role"
-	AttrFor       = "for"
 	AttrAction    = "action"
-	AttrWho       = "who"
+	AttrCaller    = "caller"
+	AttrGate      = "gate"
+	AttrSays      = "says"
+	AttrNote      = "note"
+	AttrText      = "text"
+	AttrWorkflow  = "workflow"
 	AttrWhat      = "what"
 	AttrWhy       = "why"
 	AttrOwner     = "owner"
@@ -59,8 +64,12 @@ const (
 	AttrItems     = "items"
 )
 
-// Values of Attrs that change how an event is read.
+// Values that change how an event is read.
 const (
+	// SubjectNew is the subject of a probe of the replacement key.
 	SubjectNew = "new"
-	DeathDead  = "dead"
+	// ProbeDead is the Result of a probe.result that is the verdict, not an answer.
+	ProbeDead = "dead"
+	// HitRefused is the Result of a use of the dead key that did not get through.
+	HitRefused = "refused"
 )

@@ -132,7 +132,7 @@ func TestRedactionCannotBeBent(t *testing.T) {
 		"the list is dropped":               {slices.DeleteFunc(unzip(t, customer), func(m member) bool { return m.name == "redaction.json" }), audit.RedactionDiffers},
 		"another audience is claimed":       {edit(unzip(t, customer), "redaction.json", func(b []byte) []byte { return bytes.Replace(b, []byte(`"customer"`), []byte(`"public"`), 1) }), audit.RedactionDiffers},
 		"a dropped file is back, changed":   {put(unzip(t, customer), "report.html", []byte("<p>all is well")), audit.ManifestDiffers},
-		"a visible event is changed":        {edit(unzip(t, customer), "events.jsonl", func(b []byte) []byte { return bytes.Replace(b, []byte(`"denied"`), []byte(`"allowed"`), 1) }), audit.EventChanged},
+		"a visible event is changed":        {edit(unzip(t, customer), "events.jsonl", func(b []byte) []byte { return bytes.Replace(b, []byte(`"refused"`), []byte(`"alive"`), 1) }), audit.EventChanged},
 		"a leaf in place of a hidden event": {edit(unzip(t, customer), "events.jsonl", func(b []byte) []byte { return bytes.Replace(b, []byte(`{"leaf":"`), []byte(`{"leaf":"A`), 1)[:len(b)] }), audit.EventChanged},
 	}
 	for name, tt := range tests {

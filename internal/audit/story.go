@@ -172,7 +172,9 @@ func (t *teller) event(e *Event) {
 	case EventGap:
 		s.Gaps++
 	case EventClosed:
-		s.Closed, s.State = t.now, e.Result
+		if e.Result == "contained" || e.Result == "all-clear" { // else the watch ended
+			s.Closed, s.State = t.now, e.Result
+		}
 	case EventReopened:
 		s.Closed, s.State = time.Time{}, ""
 	case EventSealed:
@@ -207,8 +209,16 @@ func (t *teller) itemEvent(e *Event) {
 		if item.Reported.IsZero() {
 			item.Reported = t.now
 		}
+		if at, err := time.Parse(time.RFC3339, e.SourceTime); err == nil {
+			item.Exposed = earlier(item.Exposed, at)
+		}
 	case EventDecision:
 		item.Strategy = e.Result
+		if e.Result == "promoted" {
+			item.Strategy = "revoke-now"
+		}
+	case EventLadder:
+		item.Rung = e.Result
 	case EventCallAttempted:
 		item.Calls++
 		if e.Attempt > 1 {
@@ -224,7 +234,7 @@ func (t *teller) itemEvent(e *Event) {
 		if source, err := time.Parse(time.RFC3339, e.SourceTime); err == nil {
 			at = source
 		}
-		item.Hits = append(item.Hits, Mark{at, e.Result, first(e.Attrs[AttrWho], e.Attrs[AttrSource])})
+		item.Hits = append(item.Hits, Mark{at, e.Result, strings.TrimSpace(e.Attrs[AttrSource] + " " + e.Attrs[AttrCaller])})
 	case EventItem:
 		item.EndState, item.Ended = e.Result, t.now
 	}
@@ -241,14 +251,26 @@ func (t *teller) confirmed(item *ItemStory, e *Event) {
 	case "Disable":
 		set(&item.Disabled, t.now)
 	case "EndSessions", "Deny", "Bind":
+	case "Restore":
+		item.Disabled, item.Dead, item.FirstRefused = time.Time{}, time.Time{}, time.Time{}
+		return
 	default:
 		return
 	}
 	set(&t.story.FirstCall, t.now)
 }
 
+// probe reads single answers and the verdict on them. Answers about the new key are
+// told by their subject or, where that is not given, by coming after the proof of
+// the old one's death and the issue of the new one: the engine does not go on asking
+// about a key that it has proven dead.
 func (t *teller) probe(item *ItemStory, e *Event) {
-	if e.Attrs[AttrSubject] == SubjectNew {
+	if e.Result == ProbeDead {
+		item.Dead = t.now
+		return
+	}
+	subject := e.Attrs[AttrSubject]
+	if subject == SubjectNew || (subject == "" && !item.Dead.IsZero() && item.NewKeyID != "") {
 		return
 	}
 	item.Probes = append(item.Probes, Mark{t.now, e.Result, e.Attrs[AttrVantage]})
@@ -258,9 +280,6 @@ func (t *teller) probe(item *ItemStory, e *Event) {
 		item.FirstRefused, item.Dead = time.Time{}, time.Time{}
 	case "refused":
 		set(&item.FirstRefused, t.now)
-		if e.Attrs[AttrDeath] == DeathDead {
-			set(&item.Dead, t.now)
-		}
 	}
 }
 
@@ -322,13 +341,4 @@ func earlier(a, b time.Time) time.Time {
 func attrTime(e *Event, key string) (time.Time, bool) {
 	at, err := time.Parse(time.RFC3339, e.Attrs[key])
 	return at, err == nil
-}
-
-func first(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
 }

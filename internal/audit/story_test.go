@@ -61,7 +61,7 @@ func TestTellOddities(t *testing.T) {
 	t.Run("alive again undoes the proof", func(t *testing.T) {
 		s := audit.Tell([]audit.Event{
 			{Type: audit.EventTrigger, Time: at(0), FP: "f"},
-			{Type: audit.EventProbe, Time: at(1), FP: "f", Result: "refused", Attrs: map[string]string{"death": "dead"}},
+			{Type: audit.EventProbe, Time: at(1), FP: "f", Result: audit.ProbeDead},
 			{Type: audit.EventProbe, Time: at(2), FP: "f", Result: "alive"},
 		})
 		require.Zero(t, s.Items[0].Dead)
@@ -70,6 +70,31 @@ func TestTellOddities(t *testing.T) {
 	t.Run("probes of the new key do not count", func(t *testing.T) {
 		s := audit.Tell([]audit.Event{{Type: audit.EventProbe, Time: at(1), FP: "f", Result: "alive", Attrs: map[string]string{"subject": "new"}}})
 		require.Zero(t, s.Items[0].LastAlive)
+	})
+	t.Run("so does Restore, and the end of the watch is no state", func(t *testing.T) {
+		s := audit.Tell([]audit.Event{
+			{Type: audit.EventProbe, Time: at(1), FP: "f", Result: audit.ProbeDead},
+			{Type: audit.EventClosed, Time: at(2), Result: "contained"},
+			{Type: audit.EventCallConfirmed, Time: at(3), FP: "f", Verb: "Restore", Result: "done"},
+			{Type: audit.EventClosed, Time: at(4), Result: "watch ended"},
+		})
+		require.Zero(t, s.Items[0].Dead)
+		require.Equal(t, "contained", s.State)
+	})
+	t.Run("an answer after death and reissue is about the new key", func(t *testing.T) {
+		s := audit.Tell([]audit.Event{
+			{Type: audit.EventProbe, Time: at(1), FP: "f", Result: audit.ProbeDead},
+			{Type: audit.EventReissued, Time: at(2), FP: "f", Attrs: map[string]string{"new_key_id": "n"}},
+			{Type: audit.EventProbe, Time: at(3), FP: "f", Result: "alive"},
+		})
+		require.Equal(t, audittest.T0().Add(time.Second), s.Items[0].Dead)
+	})
+	t.Run("promotion", func(t *testing.T) {
+		s := audit.Tell([]audit.Event{
+			{Type: audit.EventDecision, Time: at(1), FP: "f", Result: "reissue-first"},
+			{Type: audit.EventDecision, Time: at(2), FP: "f", Result: "promoted"},
+		})
+		require.Equal(t, "revoke-now", s.Items[0].Strategy)
 	})
 	t.Run("a proof that is not marked is dated by its last refusal", func(t *testing.T) {
 		s := audit.Tell([]audit.Event{
@@ -135,7 +160,7 @@ func quickEvents() []audit.Event {
 	events := []audit.Event{
 		{Type: audit.EventTrigger, Time: at(0), Attrs: map[string]string{audit.AttrExposed: at(-60)}},
 		{Type: audit.EventCallConfirmed, Time: at(2), FP: "fp1_0", Verb: "Disable", Result: "done"},
-		{Type: audit.EventProbe, Time: at(9), FP: "fp1_0", Result: "refused", Attrs: map[string]string{audit.AttrDeath: audit.DeathDead}},
+		{Type: audit.EventProbe, Time: at(9), FP: "fp1_0", Result: audit.ProbeDead},
 		{Type: audit.EventItem, Time: at(30), FP: "fp1_0", Result: "revoked-verified"},
 	}
 	for i := range events {

@@ -94,6 +94,14 @@ func (s *script) probe(after, fp, saw string, more attrs) {
 	})
 }
 
+// proof is the verdict that completes the proof of death.
+func (s *script) proof(after, fp, rung string) {
+	s.at(after, audit.EventProbe, "worker", func(e *audit.Event) {
+		e.FP, e.Result, e.Redaction = fp, audit.ProbeDead, audit.Customer
+		e.Attrs = attrs{audit.AttrGrade: "A", audit.AttrRung: rung}
+	})
+}
+
 // Sample is one incident of four items, from a leak in a public repository to
 // contained: a key under abuse, a key with a live dependent that climbs the kill
 // ladder, a session, and a key that is a customer's. It has refusals, a lost
@@ -125,8 +133,8 @@ func (s *script) opening() {
 		e.Evidence = []string{"sha256:" + strings.Repeat("3c", 32), "sha256:" + strings.Repeat("d1", 32)}
 	})
 	s.at("3s", audit.EventContain, "policy:contain-on-report", func(e *audit.Event) {
-		e.FP, e.Result = fpDeploy, "refused"
-		e.Facts = attrs{"dependents": "unknown: log gap", "source_ceiling": "contain"}
+		e.FP, e.Result = fpDeploy, "proposed"
+		e.Attrs = attrs{"dependents": "false: unknown, log gap", "ceiling": "true: contain"}
 	})
 	s.enter("4s", "scope")
 	s.at("21s", audit.EventGap, "worker", func(e *audit.Event) {
@@ -152,7 +160,7 @@ func (s *script) opening() {
 		e.Attrs = attrs{audit.AttrVersion: "1", "waves": "2", "calls": "14"}
 	})
 	s.enter("26s", "approve")
-	s.approval("26s", audit.EventApprovalAsked, "worker", "a1", "strategy reissue-first", "")
+	s.approval("26s", audit.EventApprovalAsked, "worker", "a1", "strategy", "")
 	s.at("2m10s", audit.EventRefused, "oncall-1", func(e *audit.Event) {
 		e.Auth, e.Result, e.Approval = "slack", "wrong-role", "a1"
 		e.Attrs = attrs{audit.AttrAction: "approve", audit.AttrWhy: "a Slack group may give viewer and reporter only"}
@@ -163,7 +171,7 @@ func (s *script) opening() {
 func (s *script) approval(after, kind, actor, id, what, role string) {
 	s.at(after, kind, actor, func(e *audit.Event) {
 		e.Approval, e.WaveHash = id, "sha256:"+strings.Repeat("4b", 32)
-		e.Attrs = attrs{audit.AttrFor: what}
+		e.Result, e.Attrs = what, attrs{"needed": "2"}
 		if role != "" {
 			e.Auth, e.Attrs[audit.AttrRole] = "cli-key", role
 		}
@@ -174,25 +182,27 @@ func (s *script) containment() {
 	s.call("41s", "350ms", fpDeploy, "Disable", "done", 1)
 	s.call("43s", "410ms", fpDeploy, "EndSessions", "done-async", 1)
 	s.probe("50s", fpDeploy, "alive", nil)
-	s.probe("1m5s", fpDeploy, "refused", attrs{audit.AttrDeath: "proving"})
+	s.probe("1m5s", fpDeploy, "refused", nil)
 	s.probe("1m10s", fpSession, "refused", attrs{"mode": "action"})
-	s.hit("1m12s", fpDeploy, "denied", "AS64500", "attacker")
-	s.probe("1m25s", fpDeploy, "refused", attrs{audit.AttrVantage: "us-east-1", audit.AttrDeath: "proving"})
+	s.hit("1m12s", fpDeploy, audit.HitRefused, "AS64500", "attacker")
+	s.probe("1m25s", fpDeploy, "refused", attrs{audit.AttrVantage: "us-east-1"})
 	s.probe("1m40s", fpDeploy, "unclear", nil)
-	s.probe("1m55s", fpDeploy, "refused", attrs{audit.AttrDeath: audit.DeathDead, audit.AttrGrade: "A"})
-	s.probe("2m0s", fpSession, "refused", attrs{audit.AttrDeath: audit.DeathDead, audit.AttrGrade: "A", "mode": "action"})
-	s.hit("2m12s", fpDeploy, "denied", "AS64500", "attacker")
+	s.probe("1m55s", fpDeploy, "refused", nil)
+	s.proof("1m55s", fpDeploy, "key")
+	s.probe("2m0s", fpSession, "refused", attrs{"mode": "action"})
+	s.proof("2m0s", fpSession, "sessions")
+	s.hit("2m12s", fpDeploy, audit.HitRefused, "AS64500", "attacker")
 	s.at("2m13s", audit.EventItem, "worker", func(e *audit.Event) {
 		e.FP, e.Result, e.Redaction = fpSession, "expired-verified", audit.Customer
 		e.Attrs = attrs{audit.AttrGrade: "A", audit.AttrRung: "sessions"}
 	})
-	s.approval("3m40s", audit.EventApprovalGiven, "oncall-1", "a1", "strategy reissue-first", "commander")
+	s.approval("3m40s", audit.EventApprovalGiven, "oncall-1", "a1", "strategy", "commander")
 	s.at("4m2s", audit.EventRefused, "oncall-1", func(e *audit.Event) {
 		e.Auth, e.Result, e.Approval = "cli-key", "already-voted", "a1"
 		e.Attrs = attrs{audit.AttrAction: "approve"}
 	})
-	s.approval("6m15s", audit.EventApprovalGiven, "oncall-2", "a1", "strategy reissue-first", "security")
-	s.hit("9m12s", fpDeploy, "denied", "AS64500", "attacker")
+	s.approval("6m15s", audit.EventApprovalGiven, "oncall-2", "a1", "strategy", "security")
+	s.hit("9m12s", fpDeploy, audit.HitRefused, "AS64500", "attacker")
 	s.call("7m0s", "4s", fpDeploy, "Issue", "unclear", 1)
 	s.at("7m34s", audit.EventReconciled, "worker", func(e *audit.Event) {
 		e.FP, e.Verb, e.Result = fpDeploy, "Issue", "killed"
@@ -220,7 +230,7 @@ func (s *script) containment() {
 func (s *script) hit(after, fp, result, source, who string) {
 	s.at(after, audit.EventTripwire, "provider:awsiam", func(e *audit.Event) {
 		e.FP, e.Result, e.SourceTime = fp, result, e.Time
-		e.Attrs = attrs{audit.AttrSource: source, audit.AttrWho: who}
+		e.Attrs = attrs{audit.AttrSource: source, audit.AttrCaller: who}
 		e.Redaction = audit.Customer
 	})
 }
@@ -255,19 +265,22 @@ func (s *script) reissue() {
 	s.notice("52m0s", "C071", "delivered", "1")
 	s.notice("55m0s", "C033", "acknowledged", "1")
 	s.at("1h50m0s", audit.EventAdopted, "worker", func(e *audit.Event) { e.FP = fpBilling })
-	s.at("1h50m1s", audit.EventGate, "worker", func(e *audit.Event) { e.FP, e.Attrs = fpBilling, attrs{audit.AttrFor: "warn-before-cut"} })
+	s.at("1h50m1s", audit.EventGate, "worker", func(e *audit.Event) {
+		e.FP, e.Result, e.Attrs = fpBilling, "notice sent, says oncall-2", attrs{audit.AttrGate: "warn-before-cut"}
+	})
 	s.call("1h52m0s", "320ms", fpBilling, "Disable", "done", 1)
 	s.probe("1h52m20s", fpBilling, "alive", nil)
 	s.probe("1h53m0s", fpBilling, "alive", nil)
-	s.at("1h53m1s", audit.EventLadder, "policy:ladder", func(e *audit.Event) { e.FP, e.Attrs = fpBilling, attrs{audit.AttrRung: "sessions"} })
+	s.at("1h53m1s", audit.EventLadder, "policy:ladder", func(e *audit.Event) { e.FP, e.Result = fpBilling, "sessions" })
 	s.call("1h53m5s", "380ms", fpBilling, "EndSessions", "done-async", 1)
-	s.probe("1h53m40s", fpBilling, "refused", attrs{audit.AttrDeath: "proving"})
-	s.probe("1h54m10s", fpBilling, "refused", attrs{audit.AttrVantage: "us-east-1", audit.AttrDeath: "proving"})
-	s.probe("1h54m40s", fpBilling, "refused", attrs{audit.AttrDeath: audit.DeathDead, audit.AttrGrade: "A"})
+	s.probe("1h53m40s", fpBilling, "refused", nil)
+	s.probe("1h54m10s", fpBilling, "refused", attrs{audit.AttrVantage: "us-east-1"})
+	s.probe("1h54m40s", fpBilling, "refused", nil)
+	s.proof("1h54m40s", fpBilling, "sessions")
 }
 
 func (s *script) ending() {
-	s.hit("1h57m12s", fpBilling, "denied", "ci-runner-7", "late dependent")
+	s.hit("1h57m12s", fpBilling, audit.HitRefused, "ci-runner-7", "late dependent")
 	s.enter("1h58m0s", "verify")
 	s.call("2h5m0s", "430ms", fpBilling, "Revoke", "done", 1)
 	s.at("2h5m1s", audit.EventItem, "worker", func(e *audit.Event) {
@@ -282,7 +295,7 @@ func (s *script) ending() {
 	})
 	s.enter("2h9m0s", "close")
 	s.at("2h9m30s", audit.EventNote, "oncall-1", func(e *audit.Event) {
-		e.Auth, e.Attrs = "cli-key", attrs{audit.AttrWhat: "AS64500 reported to the network's abuse desk"}
+		e.Auth, e.Attrs = "cli-key", attrs{audit.AttrText: "AS64500 reported to the network's abuse desk"}
 	})
 	s.at("2h10m0s", audit.EventClosed, "oncall-1", func(e *audit.Event) { e.Auth, e.Result, e.Redaction = "cli-key", "contained", audit.Public })
 	s.enter("2h10m1s", "seal")

@@ -171,7 +171,7 @@ func remediation(e *audit.Event) ocsf {
 	}
 	status := 0 // Unknown: attempted, or unclear
 	switch e.Result {
-	case "done", "refused":
+	case "done", "refused", audit.ProbeDead:
 		status = 1 // Success; a refused probe is what was wanted
 	case "denied", "alive", "mismatch":
 		status = 2 // Failure

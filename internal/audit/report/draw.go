@@ -227,7 +227,7 @@ func drawItem(item *audit.ItemStory, x scale, y float64, last time.Time) row {
 	}
 	for _, h := range item.Hits {
 		class := "denied"
-		if h.What != "denied" {
+		if h.What != audit.HitRefused {
 			class = "allowed"
 		}
 		r.Marks = append(r.Marks, mark{x.of(h.At), y + 13, "diamond", class, fmt.Sprintf("use by %s: %s, %s", h.Who, h.What, clock(h.At))})

@@ -9,6 +9,7 @@ import (
 
 	"rekey/internal/audit"
 	"rekey/internal/view"
+	"rekey/playbooks"
 )
 
 // page is what the template draws.
@@ -140,7 +141,7 @@ func (p *page) judge(s *audit.Story, inc view.Incident) {
 func cards(s *audit.Story) []card {
 	var out []card
 	longest, worst := time.Duration(-1), (*audit.ItemStory)(nil)
-	allowed, denied := 0, 0
+	through, refused := 0, 0
 	dead := 0
 	for _, item := range s.Items {
 		if d, ok := item.Exposure(); ok {
@@ -150,11 +151,11 @@ func cards(s *audit.Story) []card {
 			}
 		}
 		for _, h := range item.Hits {
-			if !item.Dead.IsZero() && h.At.After(item.Dead) && h.What != "denied" {
-				allowed++
-			}
-			if h.What == "denied" {
-				denied++
+			switch {
+			case h.What == audit.HitRefused:
+				refused++
+			case !item.Dead.IsZero() && h.At.After(item.Dead):
+				through++
 			}
 		}
 	}
@@ -175,10 +176,10 @@ func cards(s *audit.Story) []card {
 	}
 	out = append(out, card{"Items", fmt.Sprint(len(s.Items)), fmt.Sprintf("%d proven dead", dead)})
 	text := "none seen"
-	if denied > 0 {
-		text = fmt.Sprintf("%d refused in all", denied)
+	if refused > 0 {
+		text = fmt.Sprintf("%d refused in all", refused)
 	}
-	return append(out, card{"Uses that got through after death", fmt.Sprint(allowed), text})
+	return append(out, card{"Uses that got through after death", fmt.Sprint(through), text})
 }
 
 // items joins what the events prove with what the view names.
@@ -233,15 +234,19 @@ func (p *page) read(events []audit.Event) {
 		case audit.EventApprovalAsked, audit.EventApprovalGiven, audit.EventApprovalDenied, audit.EventApprovalExpired, audit.EventApprovalVoided, audit.EventBreakGlass, audit.EventRefused, audit.EventHoldSet, audit.EventHoldReleased, audit.EventHoldExpired, audit.EventContain:
 			p.vote(e, at)
 		case audit.EventNotice:
-			if len(p.Told) < MaxRows {
-				p.Told = append(p.Told, toldRow{e.Attrs[audit.AttrRecipient], e.Attrs[audit.AttrChannel], e.Attrs[audit.AttrAudience], e.Attrs[audit.AttrVersion], e.Result, toldClass(e.Result), at})
+			p.told(e, at)
+		case audit.EventGate:
+			if e.Attrs[audit.AttrGate] == playbooks.GateWarnBeforeCut {
+				p.told(e, at)
 			}
 		case audit.EventGap:
-			p.Gaps = append(p.Gaps, gapRow{e.Attrs[audit.AttrWhat], e.Attrs[audit.AttrFrom], e.Attrs[audit.AttrTo], e.Attrs[audit.AttrWhy]})
+			p.Gaps = append(p.Gaps, gapRow{first(e.Attrs[audit.AttrWhat], e.Attrs[audit.AttrWorkflow]), e.Attrs[audit.AttrFrom], e.Attrs[audit.AttrTo], first(e.Attrs[audit.AttrWhy], e.Result)})
 		case audit.EventNote, audit.EventHumanDone:
-			p.Notes = append(p.Notes, noteRow{at, e.Actor, first(e.Attrs[audit.AttrWhat], e.Attrs["text"], e.Attrs[audit.AttrWhy], e.Result)})
-		case audit.EventCallAttempted, audit.EventCallConfirmed, audit.EventCallFailed, audit.EventReconciled:
-			tally(calls, e)
+			p.Notes = append(p.Notes, noteRow{at, e.Actor, strings.Trim(first(e.Attrs[audit.AttrText], e.Attrs[audit.AttrWhat], e.Result)+": "+e.Attrs[audit.AttrSays], ": ")})
+		case audit.EventCallAttempted, audit.EventCallConfirmed, audit.EventCallFailed, audit.EventReconciled, audit.EventProbe:
+			if e.Verb != "" {
+				tally(calls, e)
+			}
 		}
 	}
 	for _, c := range calls {
@@ -253,6 +258,14 @@ func (p *page) read(events []audit.Event) {
 	}
 	slices.SortFunc(p.Calls, func(a, b callRow) int { return a.firstSeen - b.firstSeen })
 	slices.SortStableFunc(p.Votes, func(a, b voteRow) int { return a.At.Compare(b.At) })
+}
+
+// told lists a notice, or what the gate before a cut opened on.
+func (p *page) told(e *audit.Event, at time.Time) {
+	if len(p.Told) < MaxRows {
+		p.Told = append(p.Told, toldRow{first(e.Attrs[audit.AttrRecipient], "owner of "+short(e.FP)), first(e.Attrs[audit.AttrChannel], "–"), first(e.Attrs[audit.AttrAudience], e.Attrs[audit.AttrGate]),
+			first(e.Attrs[audit.AttrVersion], "–"), first(e.Result, "rendered"), toldClass(e.Result), at})
+	}
 }
 
 func tally(calls map[string]*callRow, e *audit.Event) {
@@ -278,7 +291,7 @@ func (p *page) vote(e *audit.Event, at time.Time) {
 	if len(p.Votes) >= MaxRows {
 		return
 	}
-	row := voteRow{At: at, What: e.Type, Who: e.Actor, Role: e.Attrs[audit.AttrRole], Auth: e.Auth, For: first(e.Attrs[audit.AttrFor], e.Attrs[audit.AttrAction], e.Approval), Wave: shortHash(e.WaveHash), Note: e.Attrs[audit.AttrWhy]}
+	row := voteRow{At: at, What: e.Type, Who: e.Actor, Role: e.Attrs[audit.AttrRole], Auth: e.Auth, For: first(e.Attrs[audit.AttrAction], e.Result, e.Approval), Wave: shortHash(e.WaveHash), Note: first(e.Attrs[audit.AttrWhy], e.Attrs[audit.AttrNote])}
 	switch e.Type {
 	case audit.EventApprovalAsked:
 		row.What = "asked"
@@ -289,7 +302,7 @@ func (p *page) vote(e *audit.Event, at time.Time) {
 	case audit.EventRefused:
 		row.What, row.Class = "refused: "+e.Result, "bad"
 	case audit.EventContain:
-		row.What, row.For, row.Note = "contain on report: "+e.Result, short(e.FP), facts(e.Facts)
+		row.What, row.For, row.Note = "contain on report: "+e.Result, short(e.FP), facts(e.Attrs)
 	default:
 		row.What, row.Class = strings.ReplaceAll(e.Type, ".", " "), "warn"
 	}

@@ -34,7 +34,7 @@ func TestReportSaysWhatHappened(t *testing.T) {
 		"Contained", "3 of 4 items are proven dead. 2 things are still open, listed below with owner and date.",
 		"longest, AKIAI44QH8DHBEXAMPLE", "41.4 s", "2 h 08 min", // to first containment, to contained
 		"expired-verified", "grade A", "rung sessions", "AKIAI44QH8DHBEXAMPL2",
-		"refused: already-voted", "refused: wrong-role", "contain on report: refused",
+		"refused: already-voted", "refused: wrong-role", "contain on report: proposed", "notice sent, says oncall-2",
 		"bounced", "acknowledged", "only the customer can revoke it", "2026-11-24 03:00:00",
 		"4 observed .. 5 reachable", "1 lost answer settled", "no logs from 2026-08-02 00:00:00 to 2026-08-23 00:00:00", "cloudtrail:LookupEvents",
 		"rekey audit verify inc-7f3a9c2e41d0.zip --key audit.pub",
