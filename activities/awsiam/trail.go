@@ -102,6 +102,9 @@ func (c *Client) lookup(ctx context.Context, l *log, attr types.LookupAttributeK
 		from   time.Time
 		fault  *activities.Fault
 	}
+	if !since.Before(now) { // CloudTrail refuses an empty span
+		now = since.Add(time.Second)
+	}
 	regions := c.allRegions()
 	parts := make([]part, len(regions))
 	var wg sync.WaitGroup
