@@ -249,3 +249,32 @@ func TestLabLostCreateIsAttributed(t *testing.T) {
 	require.Len(t, rec.Unattributed, 1)
 	require.Equal(t, *stranger.AccessKey.AccessKeyId, rec.Unattributed[0].ID)
 }
+
+// A reported session names no principal: the trail says whose it is.
+func TestLabSessionIsEndedByItsOwnEvents(t *testing.T) {
+	b := onLab(t)
+	ctx := t.Context()
+	session, err := sts.NewFromConfig(b.thief).AssumeRole(ctx, b.role(t))
+	require.NoError(t, err)
+	creds := session.Credentials
+	derived := iam.NewFromConfig(config(b.lab.BaseURL, *creds.AccessKeyId, *creds.SecretAccessKey, *creds.SessionToken))
+	_, err = derived.ListUsers(ctx, &iam.ListUsersInput{})
+	require.NoError(t, err)
+	b.pass(t, time.Hour)
+	ref := activities.Ref{Incident: incident, Token: "t", Key: activities.Key{Provider: awsiam.Code, Account: "test", Kind: awsiam.KindSession, ID: *creds.AccessKeyId}}
+
+	_, err = b.Disable(ctx, ref)
+	require.ErrorContains(t, err, "end it with EndSessions or Deny")
+	now := b.now(t)
+	res, err := b.Inspect(ctx, activities.InspectRequest{Ref: ref, Since: now.Add(-90 * 24 * time.Hour), Now: now})
+	require.NoError(t, err)
+	require.Equal(t, "role/deploy", res.Principal)
+	require.True(t, *res.Admin)
+	require.Empty(t, res.Dark, "a session is younger than the logs")
+	end, err := b.EndSessions(ctx, activities.EndSessionsRequest{Ref: ref, Before: now})
+	require.NoError(t, err)
+	require.Equal(t, activities.Done, end.Outcome)
+	b.pass(t, 20*time.Second)
+	_, err = derived.ListUsers(ctx, &iam.ListUsersInput{})
+	require.Error(t, err)
+}
