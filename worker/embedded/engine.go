@@ -3,6 +3,7 @@ package embedded
 import (
 	"rekey/activities/all"
 	"rekey/internal/cli"
+	"rekey/internal/drill"
 	"rekey/worker"
 )
 
@@ -14,6 +15,8 @@ func Engine() cli.Engine {
 		Serve:     worker.Serve,
 		Lab:       Lab,
 		Plan:      worker.Plan,
+		Bench:     Bench,
+		Drill:     drill.Run,
 		Providers: all.Providers(),
 	}
 }
