@@ -233,7 +233,7 @@ func ofAttempt(p activities.Pass, a activities.Attempt) []event.Event {
 	case a.Probe != nil:
 		ev := base
 		ev.Type, ev.Result = event.EventProbe, a.Probe.Saw
-		ev.Attrs = attrs("mode", a.Probe.Mode, "vantage", a.Probe.Vantage, "control", strconv.FormatBool(a.Probe.Control), "detail", a.Detail)
+		ev.Attrs = attrs("mode", a.Probe.Mode, "vantage", a.Probe.Vantage, "control", strconv.FormatBool(a.Probe.Control), "detail", a.Detail, "subject", subject(p, a.FP))
 		return append(out, ev)
 	case a.Issue != nil && a.Outcome.Reached():
 		ev := base
@@ -250,6 +250,27 @@ func ofAttempt(p activities.Pass, a activities.Attempt) []event.Event {
 	}
 	base.Type, base.Attrs = event.EventCallConfirmed, extra
 	return append(out, base)
+}
+
+// subject tells a probe of the replacement from one of the old key.
+func subject(p activities.Pass, fp string) string {
+	for _, req := range p.Items {
+		if req.Key.FP == fp && req.NewKeyID != "" {
+			return "new"
+		}
+	}
+	return ""
+}
+
+// classes are who may see which event (design section 9: redaction per audience).
+// What names people, or more than one customer's keys, is internal; so is what is
+// not listed.
+var classes = map[string]string{
+	event.EventOpened: event.Public, event.EventReopened: event.Public, event.EventPhase: event.Public,
+	event.EventClosed: event.Public, event.EventSealed: event.Public, event.EventGap: event.Public,
+	event.EventProbe: event.Customer, event.EventItem: event.Customer, event.EventReissued: event.Customer,
+	event.EventDelivered: event.Customer, event.EventAdopted: event.Customer, event.EventLadder: event.Customer,
+	event.EventGate: event.Customer, event.EventSecretGone: event.Customer, event.EventTripwire: event.Customer,
 }
 
 func ids(keys []activities.KeyState) string {
@@ -279,15 +300,16 @@ func (r *reader) add(e *historypb.HistoryEvent, at time.Time, ev event.Event) {
 	if ev.Actor == "" {
 		ev.Actor = "worker"
 	}
-	if ev.Redaction == "" {
-		ev.Redaction = event.Internal
-	}
 	r.origin(e, &ev)
 	r.out = append(r.out, ev)
 }
 
 func (r *reader) origin(e *historypb.HistoryEvent, ev *event.Event) {
 	ev.Incident = r.incident
+	ev.Redaction = event.Internal
+	if c, ok := classes[ev.Type]; ok {
+		ev.Redaction = c
+	}
 	ev.Origin = event.Origin{Workflow: r.run.Workflow, Run: r.run.ID, EventID: e.GetEventId()}
 	for k, v := range ev.Attrs {
 		if v == "" {

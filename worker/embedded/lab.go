@@ -2,14 +2,17 @@ package embedded
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 
 	"rekey/drills"
 	"rekey/internal/cli"
 	"rekey/internal/config"
+	"rekey/internal/drill"
 	"rekey/internal/fsx"
 	"rekey/internal/lab"
 	"rekey/internal/lab/control"
@@ -22,8 +25,15 @@ func Lab(ctx context.Context, o cli.LabOptions, io cli.IOStreams) error {
 	if err != nil {
 		return err
 	}
-	s, err := lab.New(lab.Options{Dir: o.Dir, Scenario: d, Listen: o.Listen})
+	scale := 1
+	if v, err := strconv.Atoi(os.Getenv(drill.EnvLabScale)); err == nil {
+		scale = v
+	}
+	s, err := lab.New(lab.Options{Dir: o.Dir, Scenario: d, Listen: o.Listen, Scale: scale})
 	if err != nil {
+		return err
+	}
+	if err := announce(filepath.Join(o.Dir, "lab"), s); err != nil {
 		return err
 	}
 	fmt.Fprintf(io.Err, "lab %s: provider http://%s, control http://%s, state and token in %s\n", d.Name, s.Addrs().Provider, s.Addrs().Control, filepath.Join(o.Dir, "lab"))
@@ -79,19 +89,36 @@ func startLab(ctx context.Context, cfg *config.Config, name string, io cli.IOStr
 	return func() { cancel(); <-done }, nil
 }
 
+// announce writes where the lab listens, and the credential that it gives the
+// engine, into files of its directory.
+func announce(dir string, s *lab.Server) error {
+	if err := writeCredential(dir, s.Engine()); err != nil {
+		return err
+	}
+	b, err := json.Marshal(drill.Addrs{Provider: "http://" + s.Addrs().Provider, Control: "http://" + s.Addrs().Control, KeyID: s.Engine().KeyID})
+	if err != nil {
+		return err
+	}
+	return fsx.WriteAtomic(filepath.Join(dir, drill.AddrsFile), b)
+}
+
+func writeCredential(dir string, engine control.Secret) error {
+	if err := fsx.WriteAtomic(filepath.Join(dir, "engine-id"), []byte(engine.KeyID+"\n")); err != nil {
+		return err
+	}
+	return fsx.WriteAtomic(filepath.Join(dir, "engine-key"), []byte(engine.SecretKey+"\n"))
+}
+
 // UseLab makes the lab's account the only one that is configured.
 func UseLab(cfg *config.Config, base string, engine control.Secret) error {
 	dir := filepath.Join(cfg.Data, "lab")
 	if err := fsx.MkdirPrivate(dir); err != nil {
 		return err
 	}
+	if err := writeCredential(dir, engine); err != nil {
+		return err
+	}
 	id, key := filepath.Join(dir, "engine-id"), filepath.Join(dir, "engine-key")
-	if err := fsx.WriteAtomic(id, []byte(engine.KeyID+"\n")); err != nil {
-		return err
-	}
-	if err := fsx.WriteAtomic(key, []byte(engine.SecretKey+"\n")); err != nil {
-		return err
-	}
 	cfg.Providers = map[string]map[string]config.Account{"awsiam": {"lab": {
 		AccountID: lab.AccountID, Regions: []string{"us-east-1", "eu-central-1"}, BaseURL: base, AllowPrivate: true,
 		Credentials: map[string]string{"access_key_id_file": id, "secret_access_key_file": key},

@@ -1,0 +1,368 @@
+// Package drill plays a scenario against the lab: it starts the lab and rekey as
+// processes of their own, reports the key, plays the people, moves the world's
+// clock when nothing is running, restarts rekey when the lab has killed it, and has
+// package judge say how it went.
+package drill
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"rekey/internal/estate"
+	"rekey/internal/fsx"
+	"rekey/internal/lab/control"
+	"rekey/internal/lab/scenario"
+	"rekey/internal/people"
+	"rekey/playbooks"
+)
+
+// Environment of the processes that a drill starts.
+const (
+	EnvVirtual  = "REKEY_LAB_VIRTUAL"
+	EnvOff      = "REKEY_LAB_OFF"
+	EnvLabScale = "REKEY_LAB_SCALE"
+	// AddrsFile is where `rekey lab` says where it listens.
+	AddrsFile = "addrs.json"
+)
+
+// Addrs is the content of [AddrsFile].
+type Addrs struct {
+	Provider string `json:"provider"`
+	Control  string `json:"control"`
+	KeyID    string `json:"engine_key_id"`
+}
+
+// readyLimit bounds how long a process may take to answer.
+const readyLimit = 60 * time.Second
+
+// world is the processes and files of one drill.
+type world struct {
+	dir  string
+	exe  string
+	d    *scenario.Drill
+	off  string
+	say  func(string, ...any)
+	lab  *control.Client
+	addr Addrs
+	info control.Info
+	// account is "provider/account" of the scenario.
+	provider, account string
+	http, temporal    string
+	env               []string
+
+	mu     sync.Mutex
+	engine *exec.Cmd
+	done   chan struct{} // closed when the engine's process has ended
+	kills  int
+	ending bool
+}
+
+// newWorld lays out the directory of a drill.
+func newWorld(dir string, d *scenario.Drill, off string, say func(string, ...any)) (*world, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	w := &world{dir: dir, exe: exe, d: d, off: off, say: say}
+	for name := range d.Estate.Providers {
+		w.provider, w.account, _ = strings.Cut(name, "/")
+	}
+	if w.provider == "" {
+		return nil, errors.New("the scenario has no provider")
+	}
+	for _, sub := range []string{"", "people", "data"} {
+		if err := fsx.MkdirPrivate(filepath.Join(dir, sub)); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+// startLab starts the lab's process and waits for it.
+func (w *world) startLab(ctx context.Context, source []byte, scale int) (stop func(), err error) {
+	file := filepath.Join(w.dir, "scenario.yaml")
+	if err := fsx.WriteAtomic(file, source); err != nil {
+		return nil, err
+	}
+	cmd, closeLog, err := w.process(ctx, "lab.log", []string{fmt.Sprintf("%s=%d", EnvLabScale, scale)}, "lab", "--dir", w.dir, "--scenario", file)
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start the lab: %w", err)
+	}
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); closeLog(); close(ended) }()
+	stop = func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		select {
+		case <-ended:
+		case <-time.After(10 * time.Second):
+			_ = cmd.Process.Kill()
+			<-ended
+		}
+	}
+	path := filepath.Join(w.dir, "lab", AddrsFile)
+	if err := w.until(ctx, ended, func() bool {
+		b, err := os.ReadFile(path)
+		return err == nil && json.Unmarshal(b, &w.addr) == nil
+	}); err != nil {
+		stop()
+		return nil, fmt.Errorf("the lab did not start, see %s: %w", filepath.Join(w.dir, "lab.log"), err)
+	}
+	token, err := os.ReadFile(filepath.Join(w.dir, "lab", control.TokenFile))
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	w.lab = control.New(w.addr.Control, strings.TrimSpace(string(token)))
+	if w.info, err = w.lab.Info(ctx); err != nil {
+		stop()
+		return nil, fmt.Errorf("the lab does not answer: %w", err)
+	}
+	w.env = []string{control.EnvURL + "=" + w.addr.Control, control.EnvToken + "=" + strings.TrimSpace(string(token)), EnvVirtual + "=1"}
+	if w.off != "" {
+		w.env = append(w.env, EnvOff+"="+w.off)
+	}
+	return stop, nil
+}
+
+// configure writes what rekey is told: the lab's account, the estate as far as it
+// is registered, and the people with keys made for this drill.
+func (w *world) configure() (map[string]string, error) {
+	identities := map[string]string{}
+	folk := map[string]any{}
+	for _, p := range w.d.People {
+		if _, ok := identities[p.Actor]; ok {
+			continue
+		}
+		path := filepath.Join(w.dir, "people", p.Actor+".key")
+		if _, err := people.GenerateIdentity(path); err != nil {
+			return nil, err
+		}
+		key, err := people.LoadIdentity(path)
+		if err != nil {
+			return nil, err
+		}
+		pub, err := people.MarshalPublic(people.Public(key))
+		if err != nil {
+			return nil, err
+		}
+		if err := fsx.WriteAtomic(path+".pub", pub); err != nil {
+			return nil, err
+		}
+		identities[p.Actor] = path
+		folk[p.Actor] = map[string]any{"roles": p.Roles, "cli_key_file": path + ".pub"}
+	}
+	if err := w.writeEstate(); err != nil {
+		return nil, err
+	}
+	ports, err := freePorts(4)
+	if err != nil {
+		return nil, err
+	}
+	w.http, w.temporal = ports[0], ports[1]
+	account := map[string]any{
+		"account_id": w.info.Account, "regions": []string{"us-east-1", "eu-central-1"}, "base_url": w.addr.Provider, "allow_private": true,
+		"credentials": map[string]any{
+			"access_key_id_file": filepath.Join(w.dir, "lab", "engine-id"), "secret_access_key_file": filepath.Join(w.dir, "lab", "engine-key"),
+		},
+	}
+	cfg := map[string]any{
+		"data":      filepath.Join(w.dir, "data"),
+		"listen":    map[string]any{"http": ports[0], "temporal": ports[1], "ui": ports[2], "metrics": ports[3]},
+		"temporal":  map[string]any{"namespace": Namespace},
+		"audit":     map[string]any{"origin": "drill.invalid/rekey"},
+		"people":    folk,
+		"providers": map[string]any{w.provider: map[string]any{w.account: account}},
+		"estate":    map[string]any{"files": []string{filepath.Join(w.dir, "estate.yaml")}},
+	}
+	b, err := yaml.Marshal(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return identities, fsx.WriteAtomic(w.config(), b)
+}
+
+// Namespace is where the workflows of drills run.
+const Namespace = "rekey-drill"
+
+func (w *world) config() string { return filepath.Join(w.dir, "rekey.yaml") }
+
+// id is the provider's id of a key of the scenario.
+func (w *world) id(alias string) string {
+	if id, ok := w.info.Aliases[alias]; ok {
+		return id
+	}
+	return alias
+}
+
+// writeEstate tells rekey what it would know: registered copies only, and none of
+// the keys that the scenario calls unrelated.
+func (w *world) writeEstate() error {
+	kind := w.d.Trigger.Report.Kind
+	var f estate.File
+	for _, k := range w.d.Estate.Keys {
+		f.Keys = append(f.Keys, estate.Key{ID: w.id(k.ID), Provider: w.provider, Account: w.account, Kind: kind, Owner: k.Owner, Parent: w.parent(k.Parent)})
+	}
+	for _, c := range w.d.Estate.Copies {
+		if c.Registered {
+			f.Copies = append(f.Copies, estate.Copy{Key: w.id(c.Key), Where: c.Where, Store: c.Store, Registered: true, Zone: c.Zone})
+		}
+	}
+	for _, d := range w.d.Estate.Dependents {
+		dep := estate.Dependent{ID: d.ID, Owner: d.Owner, Budget: playbooks.Duration(d.OutageBudget), Cutover: d.Cutover, Proof: d.Proof}
+		for _, k := range d.Keys {
+			dep.Keys = append(dep.Keys, w.id(k))
+		}
+		f.Dependents = append(f.Dependents, dep)
+	}
+	b, err := yaml.Marshal(f)
+	if err != nil {
+		return err
+	}
+	return fsx.WriteAtomic(filepath.Join(w.dir, "estate.yaml"), b)
+}
+
+func (w *world) parent(alias string) string {
+	if alias == "" {
+		return ""
+	}
+	return w.id(alias)
+}
+
+// startEngine starts rekey and keeps it up: when the lab kills it, it is started
+// again, as a supervisor would.
+func (w *world) startEngine(ctx context.Context) error {
+	cmd, closeLog, err := w.process(ctx, "engine.log", w.env, "up", "--config", w.config(), "--log-level", "info")
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		closeLog()
+		return fmt.Errorf("start rekey: %w", err)
+	}
+	done := make(chan struct{})
+	w.mu.Lock()
+	w.engine, w.done = cmd, done
+	w.mu.Unlock()
+	go func() {
+		_ = cmd.Wait()
+		closeLog()
+		close(done)
+	}()
+	return nil
+}
+
+// supervise restarts rekey whenever it ends before the drill does.
+func (w *world) supervise(ctx context.Context) {
+	for {
+		w.mu.Lock()
+		done := w.done
+		w.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-done:
+		}
+		w.mu.Lock()
+		ending := w.ending
+		if !ending {
+			w.kills++
+		}
+		w.mu.Unlock()
+		if ending {
+			return
+		}
+		w.say("rekey was killed; starting it again")
+		if err := w.startEngine(ctx); err != nil {
+			w.say("rekey does not start again: %v", err)
+			return
+		}
+	}
+}
+
+// stopEngine ends rekey in order.
+func (w *world) stopEngine() {
+	w.mu.Lock()
+	w.ending = true
+	cmd, done := w.engine, w.done
+	w.mu.Unlock()
+	if cmd == nil {
+		return
+	}
+	_ = cmd.Process.Signal(os.Interrupt)
+	select {
+	case <-done:
+	case <-time.After(45 * time.Second):
+		_ = cmd.Process.Kill()
+		<-done
+	}
+}
+
+// process prepares a child that writes to a log file of the drill.
+func (w *world) process(ctx context.Context, log string, env []string, args ...string) (*exec.Cmd, func(), error) {
+	f, err := os.OpenFile(filepath.Join(w.dir, log), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, nil, err
+	}
+	// Not bound to ctx: a child that is ended in order tells more than a killed one.
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), w.exe, args...) //nolint:gosec // our own binary
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = f, f
+	cmd.Stdin = nil
+	return cmd, func() { _ = f.Close() }, nil
+}
+
+// until polls cond while a process lives.
+func (w *world) until(ctx context.Context, ended <-chan struct{}, cond func() bool) error {
+	limit := time.NewTimer(readyLimit)
+	defer limit.Stop()
+	for !cond() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ended:
+			if cond() {
+				return nil
+			}
+			return errors.New("its process ended")
+		case <-limit.C:
+			return fmt.Errorf("no answer after %s", readyLimit)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// freePorts picks loopback addresses that are free now.
+func freePorts(n int) ([]string, error) {
+	var out []string
+	var open []io.Closer
+	defer func() {
+		for _, c := range open {
+			_ = c.Close()
+		}
+	}()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a moment on loopback
+		if err != nil {
+			return nil, err
+		}
+		open = append(open, l)
+		out = append(out, l.Addr().String())
+	}
+	return out, nil
+}
