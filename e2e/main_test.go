@@ -1,0 +1,204 @@
+// Package e2e holds the tests that run rekey as its users do: the real binary's
+// code in processes of its own, against servers that somebody else wrote or the
+// lab. It is, with cmd/rekey, the only place that links the embedded Temporal
+// server besides worker/embedded and internal/devserver.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rekey/internal/cli"
+	"rekey/worker/embedded"
+)
+
+// asRekey makes this test binary be rekey: processes of the tests, and those that
+// drills start, are the very code that is tested.
+const asRekey = "REKEY_E2E_AS_REKEY"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asRekey) == "1" {
+		os.Exit(cli.Main(embedded.Engine()))
+	}
+	os.Exit(m.Run())
+}
+
+// needServer skips a test whose server is not on this machine, or fails it where
+// CI says that it must be there.
+func needServer(t *testing.T, there bool, what string) {
+	t.Helper()
+	if there {
+		return
+	}
+	if os.Getenv("REKEY_REQUIRE_SERVERS") == "1" {
+		t.Fatalf("needs %s: install it", what)
+	}
+	t.Skipf("skipped: needs %s", what)
+}
+
+// An outcome is what a command of rekey gave.
+type outcome struct {
+	code        int
+	out, errOut string
+}
+
+// A rig is one data directory with its configuration.
+type rig struct {
+	t    *testing.T
+	dir  string
+	env  []string
+	http string
+	ui   string
+
+	mu  sync.Mutex
+	cmd *exec.Cmd
+	log *bytes.Buffer
+}
+
+// newRig makes a data directory and a rekey.yaml of the lines given, with free
+// ports.
+func newRig(t *testing.T, yaml string, env ...string) *rig {
+	t.Helper()
+	ports := freePorts(t, 4)
+	r := &rig{t: t, dir: t.TempDir(), env: env, http: ports[0], ui: ports[2], log: &bytes.Buffer{}}
+	head := fmt.Sprintf("data: %s\nlisten: {http: %s, temporal: %s, ui: %s, metrics: %s}\n", filepath.Join(r.dir, "data"), ports[0], ports[1], ports[2], ports[3])
+	require.NoError(t, os.WriteFile(filepath.Join(r.dir, "rekey.yaml"), []byte(head+yaml), 0o600))
+	t.Cleanup(func() {
+		r.stop()
+		if t.Failed() {
+			t.Logf("log of rekey:\n%s", r.logged())
+		}
+	})
+	return r
+}
+
+func freePorts(t *testing.T, n int) []string {
+	t.Helper()
+	var out []string
+	var open []net.Listener
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		open = append(open, l)
+		out = append(out, l.Addr().String())
+	}
+	for _, l := range open {
+		require.NoError(t, l.Close())
+	}
+	return out
+}
+
+func (r *rig) config() string { return filepath.Join(r.dir, "rekey.yaml") }
+func (r *rig) data() string   { return filepath.Join(r.dir, "data") }
+
+// command prepares rekey with this rig's configuration.
+func (r *rig) command(ctx context.Context, args ...string) *exec.Cmd {
+	self, err := os.Executable()
+	require.NoError(r.t, err)
+	cmd := exec.CommandContext(ctx, self, args...)
+	cmd.Env = append(os.Environ(), append([]string{asRekey + "=1", "REKEY_CONFIG=" + r.config(), "NO_COLOR=1"}, r.env...)...)
+	cmd.Dir = r.dir
+	return cmd
+}
+
+// rekey runs one command to its end; stdin may be "".
+func (r *rig) rekey(stdin string, args ...string) outcome {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	cmd := r.command(ctx, args...)
+	var out, errOut bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errOut
+	err := cmd.Run()
+	o := outcome{out: out.String(), errOut: errOut.String()}
+	if err != nil {
+		exit, ok := err.(*exec.ExitError) //nolint:errorlint // Run gives exactly this
+		require.True(r.t, ok, "%v", err)
+		o.code = exit.ExitCode()
+	}
+	return o
+}
+
+// up starts `rekey up` and waits until it is ready.
+func (r *rig) up() {
+	r.t.Helper()
+	r.start()
+	require.Eventually(r.t, func() bool {
+		res, err := http.Get("http://" + r.http + "/readyz")
+		if err != nil {
+			return false
+		}
+		defer func() { _ = res.Body.Close() }()
+		return res.StatusCode == http.StatusOK
+	}, 60*time.Second, 20*time.Millisecond, "rekey up is not ready: %s", r.logged())
+}
+
+func (r *rig) start() {
+	r.t.Helper()
+	cmd := r.command(context.Background(), "up", "--log-level", "info")
+	w := &locked{r: r}
+	cmd.Stdout, cmd.Stderr = w, w
+	require.NoError(r.t, cmd.Start())
+	r.mu.Lock()
+	r.cmd = cmd
+	r.mu.Unlock()
+}
+
+type locked struct{ r *rig }
+
+func (l *locked) Write(b []byte) (int, error) {
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	return l.r.log.Write(b)
+}
+
+func (r *rig) logged() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.log.String()
+}
+
+// kill is kill -9 of the whole process.
+func (r *rig) kill() {
+	r.mu.Lock()
+	cmd := r.cmd
+	r.cmd = nil
+	r.mu.Unlock()
+	if cmd == nil {
+		return
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+}
+
+// stop is Ctrl-C.
+func (r *rig) stop() {
+	r.mu.Lock()
+	cmd := r.cmd
+	r.cmd = nil
+	r.mu.Unlock()
+	if cmd == nil {
+		return
+	}
+	_ = cmd.Process.Signal(os.Interrupt)
+	done := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(45 * time.Second):
+		_ = cmd.Process.Kill()
+		<-done
+	}
+}
