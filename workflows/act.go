@@ -3,13 +3,11 @@ package workflows
 import (
 	"fmt"
 	"slices"
-	"sort"
 
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
-	"rekey/activities"
 	"rekey/internal/event"
 	"rekey/internal/plan"
 	"rekey/internal/view"
@@ -21,20 +19,30 @@ import (
 // not change stays good. An item that a wave moves already, and that the new facts
 // put under revoke-now, is promoted there.
 func (r *incident) replan(ctx workflow.Context) error {
+	r.st.Replan = false
 	if r.st.PlanVersion == 0 {
 		r.enter(ctx, phasePlan)
 	}
+	r.takeStandingHolds(ctx)
 	in := PlanInput{
 		Incident: r.in.ID, Version: r.st.PlanVersion + 1, Playbook: *r.pb, Digest: r.set.Digest,
-		Report: r.st.Reports[0], Held: r.heldFPs(ctx), Now: r.clk.Now(ctx), Kinds: r.set.Kinds,
+		Report: r.st.Reports[0], Held: r.heldFPs(), Now: r.clk.Now(ctx), Kinds: r.set.Kinds,
 	}
-	for _, s := range r.st.Items {
-		if s.Conflict == "" {
-			in.Items = append(in.Items, s)
+	stays := map[string]bool{}
+	for _, w := range r.st.Waves {
+		if len(w.Redone) > 0 {
+			continue // some of its items are planned again: the rest goes on without it
+		}
+		in.Started = append(in.Started, w.Wave)
+		for _, fp := range itemFPs(w.Wave) {
+			stays[fp] = true
 		}
 	}
-	for _, w := range r.st.Waves {
-		in.Started = append(in.Started, w.Wave)
+	for _, s := range r.st.Items {
+		fp := s.Key.FP
+		if s.Conflict == "" && (stays[fp] || (r.peek(fp).EndState == "" && !r.inWave(fp))) {
+			in.Items = append(in.Items, s)
+		}
 	}
 	res, err := engineCall[PlanResult](ctx, r.clk, engine, ActivityPlan, fmt.Sprintf("plan version %d", in.Version), in)
 	if err != nil {
@@ -43,13 +51,47 @@ func (r *incident) replan(ctx workflow.Context) error {
 	old := r.st.Plan
 	p := res.Plan
 	r.raise(ctx, res.Severity)
-	if old != nil && old.Hash == p.Hash {
+	if err := r.tellRoundsApart(&p); err != nil {
+		return err
+	}
+	if old == nil || old.Hash != p.Hash || !sameDecisions(*old, p) {
+		r.st.PlanVersion = p.Version
+		r.st.Plan = &p
+		r.st.Plans = append(r.st.Plans, p)
+		r.number()
+		r.recordPlan(ctx, old)
+	}
+	r.voidStale(ctx)
+	r.promote(ctx)
+	r.leaveToPeople(ctx)
+	return nil
+}
+
+// tellRoundsApart marks the waves of items that were reported again after their
+// end: the same calls for the same items are another wave, with votes of its own.
+func (r *incident) tellRoundsApart(p *plan.Plan) error {
+	marked := false
+	for i := range p.Waves {
+		w := &p.Waves[i]
+		round := 0
+		for _, it := range w.Items {
+			if !r.inWave(it.Key.FP) {
+				round = max(round, r.st.Again[it.Key.FP])
+			}
+		}
+		if round > 0 {
+			w.Gates = append(w.Gates, fmt.Sprintf("reported-again-%d", round))
+			marked = true
+		}
+	}
+	if !marked {
 		return nil
 	}
-	r.st.PlanVersion = p.Version
-	r.st.Plan = &p
-	r.st.Plans = append(r.st.Plans, p)
-	r.number()
+	return p.Seal()
+}
+
+func (r *incident) recordPlan(ctx workflow.Context, old *plan.Plan) {
+	p := r.st.Plan
 	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventPlan, PlanHash: p.Hash, Attrs: map[string]string{
 		"version": itoa(p.Version), "waves": itoa(len(p.Waves)), "calls": itoa(p.Calls),
 	}})
@@ -63,10 +105,14 @@ func (r *incident) replan(ctx workflow.Context) error {
 			Type: event.EventDecision, Actor: "policy:" + d.Rule, FP: d.FP, PlanHash: p.Hash, Rule: d.Rule, Facts: d.Facts, Result: string(d.Strategy), Attrs: d.Skipped,
 		})
 	}
-	r.voidStale(ctx)
-	r.promote(ctx)
-	r.leaveToPeople(ctx)
-	return nil
+}
+
+// sameDecisions compares what the hash does not cover: decisions about items that
+// move already, or that no provider call is planned for.
+func sameDecisions(a, b plan.Plan) bool {
+	return slices.EqualFunc(a.Decisions, b.Decisions, func(x, y plan.Decision) bool {
+		return x.FP == y.FP && x.Rule == y.Rule && x.Strategy == y.Strategy
+	})
 }
 
 // number gives waves that have not started the next free numbers.
@@ -79,6 +125,9 @@ func (r *incident) number() {
 		}
 		w.N = n
 		n++
+		if a := r.approvalFor("strategy", w.Hash, ""); a != nil {
+			a.Wave = w.N
+		}
 	}
 }
 
@@ -87,24 +136,31 @@ func (r *incident) number() {
 func (r *incident) promote(ctx workflow.Context) {
 	for i := range r.st.Waves {
 		w := &r.st.Waves[i]
-		if w.State != "running" || w.Wave.Strategy == playbooks.RevokeNow {
+		if w.State != waveRunning || w.Wave.Strategy == playbooks.RevokeNow {
 			continue
 		}
 		var fps []string
 		for _, it := range w.Wave.Items {
-			if d, ok := r.st.Plan.Decision(it.Key.FP); ok && d.Strategy == playbooks.RevokeNow {
-				fps = append(fps, it.Key.FP)
-				record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventDecision, Actor: "policy:" + d.Rule, FP: it.Key.FP, Rule: d.Rule, Facts: d.Facts, Result: "promoted"})
+			fp := it.Key.FP
+			d, ok := r.st.Plan.Decision(fp)
+			if !ok || d.Strategy != playbooks.RevokeNow || !w.has(fp) || slices.Contains(w.Promoted, fp) || r.peek(fp).EndState != "" {
+				continue
 			}
+			fps = append(fps, fp)
+			record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventDecision, Actor: "policy:" + d.Rule, FP: fp, Rule: d.Rule, Facts: d.Facts, Result: "promoted"})
 		}
 		if len(fps) > 0 {
+			w.Promoted = append(w.Promoted, fps...)
 			r.command(ctx, w.Wave.N, WaveCommand{Kind: cmdPromote, FPs: fps})
 		}
 	}
 }
 
+// whyHeld is what an item waits for while a hold names it.
+const whyHeld = "on hold"
+
 // leaveToPeople opens a step for every item whose strategy calls no provider in
-// this build.
+// this build, and takes it back when the strategy has changed.
 func (r *incident) leaveToPeople(ctx workflow.Context) {
 	for _, d := range r.st.Plan.Decisions {
 		s := r.item(d.FP)
@@ -112,13 +168,19 @@ func (r *incident) leaveToPeople(ctx workflow.Context) {
 			continue
 		}
 		v := r.viewOf(d.FP)
+		if v.Strategy != string(d.Strategy) {
+			r.lapse(ctx, d.FP)
+		}
 		v.Strategy, v.Rule, v.Wave = string(d.Strategy), d.Rule, 0
+		if v.Open.Why == whyHeld {
+			v.Open = view.Open{}
+		}
 		what := ""
 		switch d.Strategy {
 		case playbooks.RevokeNow, playbooks.ReissueFirst, playbooks.DisableAndWatch:
 			continue
 		case playbooks.Hold:
-			v.Open = view.Open{Why: "on hold", Owner: r.holder(d.FP)}
+			v.Open = view.Open{Why: whyHeld, Owner: r.holder(d.FP)}
 			continue
 		case playbooks.Barrier:
 			what = "needs a barrier: the attacker can read where the new secret would go. Isolate, kill all, and reissue to a clean store by hand"
@@ -127,10 +189,41 @@ func (r *incident) leaveToPeople(ctx workflow.Context) {
 		default:
 			what = "is under " + string(d.Strategy) + ", which this build leaves to people"
 		}
-		if v.Open.Why == "" && v.EndState == "" {
+		if r.st.Left[d.FP] == "" && v.EndState == "" {
 			v.Death.State = "human"
-			r.human(ctx, view.Human{FP: d.FP, What: s.Key.Short() + " " + what, Owner: s.Owner})
-			v.Open = view.Open{Why: what, Owner: r.st.Humans[len(r.st.Humans)-1].Owner, Due: r.st.Humans[len(r.st.Humans)-1].Due}
+			h := r.human(ctx, view.Human{FP: d.FP, What: s.Key.Short() + " " + what, Owner: s.Owner})
+			r.leave(d.FP, h.ID)
+			v.Open = view.Open{Why: what, Owner: h.Owner, Due: h.Due}
+		}
+	}
+}
+
+// leave notes the step that stands for an item while no wave moves it.
+func (r *incident) leave(fp, task string) {
+	if r.st.Left == nil {
+		r.st.Left = map[string]string{}
+	}
+	r.st.Left[fp] = task
+}
+
+// lapse takes the step back that stands for an item.
+func (r *incident) lapse(ctx workflow.Context, fp string) {
+	task := r.st.Left[fp]
+	if task == "" {
+		return
+	}
+	delete(r.st.Left, fp)
+	r.lapseTask(ctx, task)
+	if v := r.viewOf(fp); v.Death.State == "human" {
+		v.Death.State, v.Open = "alive", view.Open{}
+	}
+}
+
+func (r *incident) lapseTask(ctx workflow.Context, task string) {
+	for i := range r.st.Humans {
+		if h := &r.st.Humans[i]; h.ID == task && h.State == "open" {
+			h.State = "lapsed"
+			record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventHumanDone, FP: h.FP, Result: h.State, Attrs: map[string]string{"task": h.ID}})
 		}
 	}
 }
@@ -145,7 +238,7 @@ func (r *incident) act(ctx workflow.Context) error {
 	}
 	for i := range r.st.Plan.Waves {
 		w := r.st.Plan.Waves[i]
-		if r.wave(w.Hash) != nil || r.allHeld(ctx, w) {
+		if r.wave(w.Hash) != nil || r.allHeld(itemFPs(w)) {
 			continue
 		}
 		need := r.pb.ApprovalFor(w.Strategy)
@@ -181,9 +274,9 @@ func (r *incident) mayStart(ctx workflow.Context) bool {
 	if r.st.Started || len(r.st.Plan.Waves) == 0 {
 		return r.st.Started
 	}
-	if r.approvalFor("start", r.st.Plan.Hash, "") == nil {
+	if r.approvalFor(approveStart, r.st.Plan.Hash, "") == nil {
 		r.open(ctx, playbooks.Approval{Roles: []playbooks.Role{playbooks.RoleResponder, playbooks.RoleCommander, playbooks.RoleSecurity}, Quorum: 1},
-			Approval{For: "start", WaveHash: r.st.Plan.Hash, What: "begin to act: the playbook asks first"})
+			Approval{For: approveStart, WaveHash: r.st.Plan.Hash, What: "begin to act: the playbook asks first"})
 	}
 	return false
 }
@@ -193,8 +286,8 @@ func (r *incident) start(ctx workflow.Context, w plan.Wave, voted bool) error {
 	defer r.clk.working()()
 	r.enter(ctx, phaseAct)
 	in := WaveInput{
-		Incident: r.in.ID, Wave: w, Settings: r.in.Settings, Secrets: map[string]string{}, Opened: r.st.Opened, Now: r.clk.Now(ctx),
-		Disabled: map[string]bool{}, Voted: voted,
+		Incident: r.in.ID, Settings: r.in.Settings, Secrets: map[string]string{}, Opened: r.st.Opened, Now: r.clk.Now(ctx),
+		Disabled: map[string]bool{}, Voted: voted, Life: r.life(),
 	}
 	for _, s := range r.st.Items {
 		in.Compromised = append(in.Compromised, s.Key.ID)
@@ -202,47 +295,76 @@ func (r *incident) start(ctx workflow.Context, w plan.Wave, voted bool) error {
 			in.Secrets[s.Key.FP] = s.Secret
 		}
 	}
+	held := r.heldFPs()
 	for _, it := range w.Items {
-		if r.st.Disabled[it.Key.FP] {
-			in.Disabled[it.Key.FP] = true
+		fp := it.Key.FP
+		if r.st.Disabled[fp] {
+			in.Disabled[fp] = true
+		}
+		if it.Adopt && r.st.Forgotten {
+			r.st.Forgotten, r.st.SecretSince = false, in.Now // a replacement will be sealed
+		}
+		if slices.Contains(held, fp) {
+			in.Held = append(in.Held, fp) // it must not move from the first step on
+		}
+		if v := r.peek(fp); r.st.Again[fp] > 0 && v.Adoption.NewKeyID != "" {
+			if in.Resume == nil {
+				in.Resume = map[string]view.Item{}
+			}
+			in.Resume[fp] = v
 		}
 	}
-	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-		WorkflowID:            WaveID(r.in.ID, w.N),
-		ParentClosePolicy:     enums.PARENT_CLOSE_POLICY_ABANDON,
-		StaticSummary:         summary(w.Describe()),
-		TypedSearchAttributes: temporal.NewSearchAttributes(AttrIncident.ValueSet(r.in.ID)),
-	})
-	child := workflow.ExecuteChildWorkflow(ctx, TypeWave, in)
-	var exec workflow.Execution
-	if err := child.GetChildWorkflowExecution().Get(ctx, &exec); err != nil {
+	// In the books before the first event of it can come.
+	r.st.Waves = append(r.st.Waves, WaveRun{Wave: w, State: waveRunning, Voted: voted})
+	run := &r.st.Waves[len(r.st.Waves)-1]
+	for {
+		in.Wave = run.Wave
+		err := r.child(ctx, WaveID(r.in.ID, run.Wave.N), w.Describe(), TypeWave, in)
+		if err == nil {
+			break
+		}
 		if !temporal.IsWorkflowExecutionAlreadyStartedError(err) {
-			return fmt.Errorf("wave %d: %w", w.N, err)
+			return fmt.Errorf("wave %d: %w", run.Wave.N, err)
+		}
+		// A wave of an earlier life that nobody knows of runs under this number. It
+		// is not ours: its items and its approval are others.
+		run.Wave.N++
+	}
+	n := run.Wave.N
+	for i := range r.st.Plan.Waves {
+		if pw := &r.st.Plan.Waves[i]; pw.Hash == w.Hash {
+			pw.N = n
 		}
 	}
-	r.st.Waves = append(r.st.Waves, WaveRun{Wave: w, State: "running", Voted: voted})
-	r.st.NextWave = max(r.st.NextWave, w.N+1)
+	r.st.NextWave = max(r.st.NextWave, n+1)
+	r.number()
+	rule := ""
 	for _, it := range w.Items {
+		r.lapse(ctx, it.Key.FP)
 		v := r.viewOf(it.Key.FP)
-		v.Strategy, v.Wave, v.Owner = string(w.Strategy), w.N, it.Owner
+		v.Strategy, v.Wave, v.Owner, v.Open = string(w.Strategy), n, it.Owner, view.Open{}
 		if d, ok := r.st.Plan.Decision(it.Key.FP); ok {
 			v.Rule = d.Rule
-		}
-		if held := r.heldFPs(ctx); slices.Contains(held, it.Key.FP) {
-			r.command(ctx, w.N, WaveCommand{Kind: cmdHold, FPs: []string{it.Key.FP}})
+			rule = d.Rule
 		}
 	}
 	if !voted {
-		rule := ""
-		if len(w.Items) > 0 {
-			if d, ok := r.st.Plan.Decision(w.Items[0].Key.FP); ok {
-				rule = d.Rule
-			}
-		}
 		record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventApprovalGiven, Actor: "policy:" + rule, WaveHash: w.Hash, PlanHash: r.st.Plan.Hash, Rule: rule, Result: string(w.Strategy)})
 	}
 	r.upsert(ctx)
 	return nil
+}
+
+// child starts a workflow that outlives any run of the incident.
+func (r *incident) child(ctx workflow.Context, id, what, typ string, in any) error {
+	child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
+		WorkflowID:            id,
+		ParentClosePolicy:     enums.PARENT_CLOSE_POLICY_ABANDON,
+		StaticSummary:         summary(what),
+		TypedSearchAttributes: temporal.NewSearchAttributes(AttrIncident.ValueSet(r.in.ID)),
+	}), typ, in)
+	var exec workflow.Execution
+	return child.GetChildWorkflowExecution().Get(ctx, &exec)
 }
 
 func (r *incident) wave(hash string) *WaveRun {
@@ -264,14 +386,7 @@ func (r *incident) waveN(n int) *WaveRun {
 }
 
 func (r *incident) inWave(fp string) bool {
-	for _, w := range r.st.Waves {
-		for _, it := range w.Wave.Items {
-			if it.Key.FP == fp {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.st.Waves, func(w WaveRun) bool { return w.has(fp) })
 }
 
 func itemFPs(w plan.Wave) []string {
@@ -280,75 +395,4 @@ func itemFPs(w plan.Wave) []string {
 		out = append(out, it.Key.FP)
 	}
 	return out
-}
-
-// viewOf gives the view of an item, made when it is first asked for.
-func (r *incident) viewOf(fp string) *view.Item {
-	i, ok := r.findView(fp)
-	if !ok {
-		r.st.Views = slices.Insert(r.st.Views, i, r.freshView(fp))
-	}
-	return &r.st.Views[i]
-}
-
-// peek is viewOf for queries, which must change nothing.
-func (r *incident) peek(fp string) view.Item {
-	if i, ok := r.findView(fp); ok {
-		return r.st.Views[i]
-	}
-	return r.freshView(fp)
-}
-
-func (r *incident) findView(fp string) (int, bool) {
-	i := sort.Search(len(r.st.Views), func(i int) bool { return r.st.Views[i].FP >= fp })
-	return i, i < len(r.st.Views) && r.st.Views[i].FP == fp
-}
-
-func (r *incident) freshView(fp string) view.Item {
-	v := view.Item{FP: fp, Short: activities.Key{FP: fp}.Short(), Death: view.Death{State: "alive", Needed: r.pb.Verify.K}, Adoption: view.Adoption{State: "not-wanted"}, Outcomes: []view.Outcome{}}
-	if s := r.item(fp); s != nil {
-		v.Provider, v.Account, v.Kind, v.KeyID, v.Owner = s.Key.Provider, s.Key.Account, s.Key.Kind, s.Key.ID, s.Owner
-		if r.st.Disabled[fp] {
-			v.Death.State = "disabled"
-		}
-	}
-	return v
-}
-
-// command sends a wave a command, in order and until the server has taken it.
-func (r *incident) command(ctx workflow.Context, n int, cmd WaveCommand) {
-	w := r.waveN(n)
-	if w == nil {
-		return
-	}
-	w.NextCmd++
-	cmd.Seq = w.NextCmd
-	r.sent[n] = append(r.sent[n], cmd)
-	r.pump(ctx, n)
-}
-
-// pump delivers the commands of one wave, one after another.
-func (r *incident) pump(ctx workflow.Context, n int) {
-	if r.pushing[n] || len(r.sent[n]) == 0 {
-		return
-	}
-	r.pushing[n] = true
-	workflow.Go(ctx, func(ctx workflow.Context) {
-		defer r.clk.working()()
-		for len(r.sent[n]) > 0 {
-			err := workflow.SignalExternalWorkflow(ctx, WaveID(r.in.ID, n), "", SignalCommand, r.sent[n][0]).Get(ctx, nil)
-			if err != nil {
-				if w := r.waveN(n); w != nil && w.State == "ended" {
-					r.sent[n] = nil // it has nobody left to tell
-					break
-				}
-				if workflow.Sleep(ctx, backoffFirst) != nil {
-					break
-				}
-				continue
-			}
-			r.sent[n] = r.sent[n][1:]
-		}
-		r.pushing[n] = false
-	})
 }

@@ -17,6 +17,10 @@ import (
 // a wait of three days costs some eighty looks, not thousands.
 var cutoverPolls = []time.Duration{time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour}
 
+// hourlyLooks is after how many looks an adoption that nobody hurries is looked at
+// once a day, so that a wave's history stays small.
+const hourlyLooks = 80
+
 // newKeyLag bounds how long a new key may need before it works: vendors say
 // seconds, users have seen fifteen.
 const newKeyLag = 5 * time.Minute
@@ -30,20 +34,18 @@ func (it *item) issue(ctx workflow.Context) error {
 	}
 	if it.aboveSessions() {
 		// Under a Deny the new key of the same principal would be refused too.
-		_, _, err := w.human(ctx, it, view.Human{
+		return it.replaceByHand(ctx, view.Human{
 			What: fmt.Sprintf("%s was killed at rung %s, which refuses any new key of its principal: make a key on a new principal, or lift the Deny by a vote after Revoke; then resolve --as adopted", it.v.Short, it.v.Death.Rung),
-		}, time.Time{}, nil)
-		return err
+		})
 	}
 	if !w.hasVerb(it, activities.Issue) {
-		_, _, err := w.human(ctx, it, view.Human{What: "make the replacement of " + it.v.Short + " by hand", Steps: w.kind(it.ref.Key).Verbs[activities.Issue].Steps}, time.Time{}, nil)
-		return err
+		return it.replaceByHand(ctx, view.Human{What: "make the replacement of " + it.v.Short + " by hand, then resolve", Steps: w.kind(it.ref.Key).Verbs[activities.Issue].Steps})
 	}
-	handle := "new/" + it.v.Short
+	handle := "new/" + it.v.Short + w.in.Life
 	req := activities.Request{Ref: it.ref, Handle: handle, Now: w.clk.Now(ctx)}
 	for {
 		a, err := it.must(ctx, activities.Issue, req)
-		if err != nil || it.accepted != nil {
+		if err != nil {
 			return err
 		}
 		if a.Issue != nil && a.Outcome.Reached() {
@@ -52,50 +54,70 @@ func (it *item) issue(ctx workflow.Context) error {
 			it.publish(ctx)
 			return nil
 		}
-		if a.Detail != activities.SlotNeeded {
-			return nil // a person took it over
+		if it.leaves() || a.Detail != activities.SlotNeeded {
+			return nil // ended, cut first, or a person took it over
 		}
 		if it.v.Death.State != "dead" {
-			_, _, err := w.human(ctx, it, view.Human{
+			_, ok, err := w.human(ctx, it, view.Human{
 				What: "no free slot for the replacement of " + it.v.Short + ": free one at its principal, then resolve",
 			}, time.Time{}, nil)
-			if err != nil || it.accepted != nil {
+			if err != nil || !ok {
 				return err
 			}
 			continue
 		}
 		before := it.revoked
-		if err := it.revoke(ctx); err != nil || it.accepted != nil {
+		if err := it.revoke(ctx); err != nil || it.leaves() {
 			return err
 		}
 		if before || !it.revoked {
 			// The slot is taken by something else: never delete what we did not make.
-			_, _, err := w.human(ctx, it, view.Human{
+			_, ok, err := w.human(ctx, it, view.Human{
 				What: "another key holds the last slot of the principal of " + it.v.Short + ": free it, then resolve",
 			}, time.Time{}, nil)
-			if err != nil || it.accepted != nil {
+			if err != nil || !ok {
 				return err
 			}
 		}
 	}
 }
 
-func (it *item) aboveSessions() bool {
-	switch playbooks.Rung(it.v.Death.Rung) {
-	case playbooks.RungPrincipal, playbooks.RungParentDeny, playbooks.RungNetworkBind:
-		return true
+// replaceByHand has a person make the replacement. What they say of its adoption
+// counts.
+func (it *item) replaceByHand(ctx workflow.Context, h view.Human) error {
+	cmd, ok, err := it.w.human(ctx, it, h, time.Time{}, nil)
+	if err != nil || !ok {
+		return err
 	}
-	return false
+	it.attest(ctx, cmd)
+	return nil
+}
+
+// attest takes a person's word about the replacement.
+func (it *item) attest(ctx workflow.Context, cmd WaveCommand) {
+	switch cmd.As {
+	case "adopted":
+		it.adopted(ctx, "attested by "+cmd.Actor)
+	case "waived":
+		it.v.Adoption.State = "waived"
+		record(ctx, it.w.clk.Now(ctx), event.Event{Type: event.EventAdopted, Actor: cmd.Actor, FP: it.v.FP, Result: "waived", Attrs: map[string]string{"why": cmd.Text}})
+		it.publish(ctx)
+	}
 }
 
 // distribute puts the replacement into every store of the plan.
 func (it *item) distribute(ctx workflow.Context) error {
 	w := it.w
-	if it.newKey == "" {
+	if it.newKey == "" || !it.placed.IsZero() {
 		return nil
 	}
+	if it.handle == "" {
+		return it.replaceByHand(ctx, view.Human{
+			What: fmt.Sprintf("the sealed secret of the new key %s was destroyed before it could be handed over: destroy that key, make another by hand, then resolve", it.newKey),
+		})
+	}
 	if len(it.plan.Stores) == 0 || !w.hasVerb(it, activities.Distribute) {
-		_, _, err := w.human(ctx, it, view.Human{What: fmt.Sprintf("hand the new key %s over: no store is named for it (read it once through rekey's sealed store)", it.newKey)}, time.Time{}, nil)
+		_, _, err := w.human(ctx, it, view.Human{What: fmt.Sprintf("hand the new key %s over: no store is named for it (read it once through rekey's sealed store)", it.newKey)}, it.lastCall(), func() bool { return it.promoted })
 		return err
 	}
 	for _, s := range it.plan.Stores {
@@ -116,7 +138,7 @@ func (it *item) distribute(ctx workflow.Context) error {
 // probeNew proves that the replacement works.
 func (it *item) probeNew(ctx workflow.Context) error {
 	w := it.w
-	if it.newKey == "" || it.handle == "" {
+	if it.newKey == "" || it.handle == "" || !it.provable() {
 		return nil
 	}
 	for began := w.clk.Now(ctx); ; {
@@ -127,9 +149,12 @@ func (it *item) probeNew(ctx workflow.Context) error {
 		if a.Probe != nil && a.Probe.Saw == activities.ProbeAlive {
 			return nil
 		}
+		if it.handle == "" {
+			return nil // destroyed meanwhile: the use by dependents is the proof
+		}
 		if w.clk.Now(ctx).Sub(began) >= newKeyLag {
 			_, _, err := w.human(ctx, it, view.Human{What: fmt.Sprintf("the new key %s does not work after %s: look at it before the old one is destroyed, then resolve", it.newKey, newKeyLag)}, time.Time{}, nil)
-			if err != nil || it.accepted != nil {
+			if err != nil || it.leaves() {
 				return err
 			}
 			began = w.clk.Now(ctx)
@@ -148,18 +173,20 @@ func (it *item) notice(ctx workflow.Context) error {
 	for _, n := range w.pb.Notices {
 		gated = gated || n.Gate == playbooks.GateWarnBeforeCut
 	}
-	if !gated || it.promoted {
-		return nil
+	if !gated || it.turned || it.turning() {
+		return nil // nothing to wait for, or too late to warn
 	}
 	until := it.cutoff(ctx)
 	text := it.noticeText(until)
 	record(ctx, w.clk.Now(ctx), event.Event{Type: event.EventNotice, FP: it.v.FP, Attrs: map[string]string{"gate": playbooks.GateWarnBeforeCut, "cutoff": canon.Time(until)}})
-	cmd, ok, err := w.human(ctx, it, view.Human{What: "send the notice to the owner of " + it.v.Short + " before it is cut, then resolve", Text: text}, until, func() bool { return it.promoted })
+	cmd, ok, err := w.human(ctx, it, view.Human{What: "send the notice to the owner of " + it.v.Short + " before it is cut, then resolve", Text: text}, until, func() bool { return it.cutNow })
 	if err != nil || it.accepted != nil {
 		return err
 	}
-	how := "cut-off override"
+	how := "cut-off reached"
 	switch {
+	case it.cutNow && !ok:
+		how = "cut-off override"
 	case ok:
 		how = "notice sent, says " + cmd.Actor
 	case it.promoted:
@@ -181,6 +208,15 @@ func (it *item) noticeText(cutoff time.Time) string {
 	return s + "Incident: " + it.w.in.Incident + "\n"
 }
 
+// lastCall is until when a person may be waited for before the old key is cut:
+// the cut-off in reissue-first (contracts section 6), for ever otherwise.
+func (it *item) lastCall() time.Time {
+	if it.w.in.Wave.Strategy == playbooks.ReissueFirst && !it.disabled {
+		return it.cut
+	}
+	return time.Time{}
+}
+
 // cutoff is when the old key dies whoever still uses it. It is fixed the first
 // time it is asked for.
 func (it *item) cutoff(ctx workflow.Context) time.Time {
@@ -194,9 +230,6 @@ func (it *item) cutoff(ctx workflow.Context) time.Time {
 // cut-off, or until abuse promotes the item.
 func (it *item) waitCutover(ctx workflow.Context) error {
 	until := it.cutoff(ctx)
-	if it.newKey == "" {
-		return nil
-	}
 	it.wait(ctx, "dependents move to the new key", it.owner(), until)
 	defer it.going(ctx)
 	over, err := it.watchCutover(ctx, until)
@@ -205,8 +238,11 @@ func (it *item) waitCutover(ctx workflow.Context) error {
 	}
 	if !over {
 		how := "cut-off reached"
-		if it.promoted {
+		switch {
+		case it.turning():
 			how = "promoted to revoke-now"
+		case it.cutNow:
+			how = "cut-off override"
 		}
 		record(ctx, it.w.clk.Now(ctx), event.Event{Type: event.EventGate, FP: it.v.FP, Result: how, Attrs: map[string]string{"gate": "cut-over", "cut_over": itoa(it.v.Adoption.CutOver), "dependents": itoa(it.v.Adoption.Dependents)}})
 	}
@@ -217,6 +253,9 @@ func (it *item) waitCutover(ctx workflow.Context) error {
 func (it *item) watchCutover(ctx workflow.Context, until time.Time) (bool, error) {
 	w := it.w
 	for n := 0; ; n++ {
+		if it.v.Adoption.State == "adopted" || it.v.Adoption.State == "waived" {
+			return true, nil
+		}
 		over, err := it.cutover(ctx)
 		if err != nil || over {
 			return over, err
@@ -225,7 +264,7 @@ func (it *item) watchCutover(ctx workflow.Context, until time.Time) (bool, error
 		if !until.IsZero() && at.After(until) {
 			at = until
 		}
-		stop, err := w.clk.Wait(ctx, at, "cut-over of "+it.v.Short, func() bool { return it.promoted || it.accepted != nil || it.attested })
+		stop, err := w.clk.Wait(ctx, at, "cut-over of "+it.v.Short, func() bool { return it.leaves() || it.cutNow || it.attested })
 		if err != nil {
 			return false, err
 		}
@@ -245,9 +284,15 @@ func (it *item) watchCutover(ctx workflow.Context, until time.Time) (bool, error
 func (it *item) cutover(ctx workflow.Context) (bool, error) {
 	w := it.w
 	want := len(it.plan.Dependents)
+	if it.newKey == "" {
+		return false, nil // made by hand, or not yet: only a person knows
+	}
 	if want == 0 {
 		it.adopted(ctx, "no dependents")
 		return true, nil
+	}
+	if !w.hasVerb(it, activities.Inspect) {
+		return false, nil
 	}
 	ref := it.ref
 	ref.Key.ID, ref.Secret = it.newKey, ""
@@ -285,49 +330,43 @@ func (it *item) adopted(ctx workflow.Context, proof string) {
 // adopt goes on after the old key's end until the replacement is proven adopted,
 // or a person says so or waives it. The incident is contained meanwhile.
 func (it *item) adopt(ctx workflow.Context) error {
-	switch it.v.Adoption.State {
-	case "adopted", "waived":
+	settled := func() bool { return it.v.Adoption.State == "adopted" || it.v.Adoption.State == "waived" }
+	if settled() {
 		return nil
 	}
 	w := it.w
-	if it.newKey != "" {
-		over, err := it.cutover(ctx)
-		if err != nil || over {
-			return err
-		}
+	if over, err := it.cutover(ctx); err != nil || over {
+		return err
 	}
-	w.humans++
-	h := view.Human{
-		ID: fmt.Sprintf("h%d-%d", w.in.Wave.N, w.humans), FP: it.v.FP, State: "open", Owner: it.owner(),
+	h := w.page(ctx, it, view.Human{
 		What: "dependents of " + it.v.Short + " are not all seen on the replacement: resolve --as adopted or waived when they are",
-		Due:  canon.Time(w.clk.Now(ctx).Add(24 * time.Hour)),
-	}
-	w.emit(WaveEvent{Kind: waveHuman, Human: &h})
-	it.wait(ctx, h.What, h.Owner, w.clk.Now(ctx).Add(24*time.Hour))
+	}, w.clk.Now(ctx).Add(24*time.Hour))
 	for n := 0; ; n++ {
-		at := w.clk.Now(ctx).Add(cutoverPolls[min(n, len(cutoverPolls)-1)])
-		_, err := w.clk.Wait(ctx, at, "adoption of "+it.v.Short, func() bool { _, ok := w.resolved[h.ID]; return ok || it.accepted != nil })
+		pause := cutoverPolls[min(n, len(cutoverPolls)-1)]
+		if n >= hourlyLooks {
+			pause = 24 * time.Hour
+		}
+		_, err := w.clk.Wait(ctx, w.clk.Now(ctx).Add(pause), "adoption of "+it.v.Short, func() bool { _, ok := w.resolved[h.ID]; return ok || it.attested })
 		if err != nil {
 			return err
 		}
 		if cmd, ok := w.resolved[h.ID]; ok {
-			if cmd.As == "waived" {
-				it.v.Adoption.State = "waived"
-			} else {
+			if it.attest(ctx, cmd); !settled() {
 				it.adopted(ctx, "attested by "+cmd.Actor)
 			}
 			return nil
 		}
-		if it.newKey == "" {
-			continue
+		if it.attested {
+			it.adopted(ctx, "attested")
+			w.lapse(h)
+			return nil
 		}
 		over, err := it.cutover(ctx)
 		if err != nil {
 			return err
 		}
 		if over {
-			h.State = "lapsed"
-			w.emit(WaveEvent{Kind: waveHuman, Human: &h})
+			w.lapse(h)
 			return nil
 		}
 	}

@@ -14,10 +14,11 @@ import (
 )
 
 // open asks people. The ceilings of rekey.yaml hold for everything that cannot be
-// undone, whatever the playbook says.
+// undone, whatever the playbook says; a.Needed is the least that the question
+// itself takes.
 func (r *incident) open(ctx workflow.Context, need playbooks.Approval, a Approval) {
 	a.ID = "a" + itoa(len(r.st.Approvals)+1)
-	a.State, a.Needed = "open", max(need.Quorum, 1)
+	a.State, a.Needed = "open", max(need.Quorum, a.Needed, 1)
 	for _, role := range need.Roles {
 		a.Roles = append(a.Roles, string(role))
 	}
@@ -25,7 +26,13 @@ func (r *incident) open(ctx workflow.Context, need playbooks.Approval, a Approva
 		a.EscalateTo = append(a.EscalateTo, string(role))
 	}
 	switch a.For {
-	case playbooks.ApproveIrreversible, playbooks.ApproveRestore, approveAccept, approveFalseAlarm:
+	case playbooks.ApproveRestore, approveFalseAlarm:
+		if !r.set.Solo {
+			a.Needed = max(a.Needed, 2) // design section 3: these take two people
+		}
+		a.Needed = max(a.Needed, r.set.Quorum)
+		a.Outside = r.set.OutsideChat
+	case playbooks.ApproveIrreversible, approveAccept:
 		a.Needed = max(a.Needed, r.set.Quorum)
 		a.Outside = r.set.OutsideChat
 	case playbooks.ApproveRung:
@@ -93,7 +100,18 @@ func (r *incident) expire(ctx workflow.Context) {
 		}
 		h.State = "expired"
 		record(ctx, now, event.Event{Type: event.EventHoldExpired, Actor: h.By, Attrs: map[string]string{"hold": h.ID, "why": h.Why}})
-		r.human(ctx, view.Human{What: "hold " + h.ID + " (" + h.Why + ") has expired: its items stay where they are until somebody releases them", Owner: h.By})
+		h.Task = r.human(ctx, view.Human{What: "hold " + h.ID + " (" + h.Why + ") has expired: its items stay where they are until somebody releases them", Owner: h.By}).ID
+	}
+	for _, v := range r.st.Views {
+		until := parseTime(v.Until)
+		if v.EndState != endAccepted || until.IsZero() || now.Before(until) || r.st.Lapsed[v.FP] {
+			continue
+		}
+		if r.st.Lapsed == nil {
+			r.st.Lapsed = map[string]bool{}
+		}
+		r.st.Lapsed[v.FP] = true
+		r.human(ctx, view.Human{FP: v.FP, What: "the risk of " + v.Short + " was accepted until " + v.Until + ": accept it again with a new end, or report the key again", Owner: v.Approver})
 	}
 }
 
@@ -112,10 +130,18 @@ func (r *incident) voidStale(ctx workflow.Context) {
 		} else if _, ok := r.st.Plan.Wave(a.WaveHash); ok || r.wave(a.WaveHash) != nil {
 			continue
 		}
-		was := a.State
-		a.State = "voided"
-		record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventApprovalVoided, Approval: a.ID, WaveHash: a.WaveHash, PlanHash: r.st.Plan.Hash, Result: was})
+		r.void(ctx, a)
 	}
+}
+
+func (r *incident) void(ctx workflow.Context, a *Approval) {
+	was := a.State
+	a.State = "voided"
+	e := event.Event{Type: event.EventApprovalVoided, Approval: a.ID, WaveHash: a.WaveHash, Result: was}
+	if r.st.Plan != nil {
+		e.PlanHash = r.st.Plan.Hash
+	}
+	record(ctx, r.clk.Now(ctx), e)
 }
 
 // vote counts a person's answer. The statement is checked already.
@@ -175,6 +201,7 @@ func (r *incident) decided(ctx workflow.Context, a Approval) {
 			r.acceptItems(ctx, a)
 		}
 		r.st.FalseAlarm = r.st.FalseAlarm || (yes && a.For == approveFalseAlarm)
+		r.st.Replan = true // what has ended is planned no more
 	case "strategy":
 		if !yes {
 			r.human(ctx, view.Human{What: "wave " + itoa(a.Wave) + " was voted down: decide how its items end (resolve --as accepted-risk), or report new evidence for a new plan"})
@@ -183,24 +210,25 @@ func (r *incident) decided(ctx workflow.Context, a Approval) {
 	r.upsert(ctx)
 }
 
-// acceptItems ends items as people decided.
+// acceptItems ends items as people decided. What a wave moves is ended by the wave,
+// so that no call is under way behind the decision.
 func (r *incident) acceptItems(ctx workflow.Context, a Approval) {
 	for _, fp := range a.Items {
 		v := r.viewOf(fp)
-		if v.EndState != "" {
+		again := v.EndState == endAccepted && a.As == endAccepted // a new end for a risk that lapsed
+		if v.EndState != "" && !again {
 			continue
 		}
-		if w := r.waveN(v.Wave); w != nil && w.State == "running" {
+		if again {
+			delete(r.st.Lapsed, fp)
+		}
+		if w := r.waveN(v.Wave); w != nil && w.State == waveRunning && !again {
 			r.command(ctx, w.Wave.N, WaveCommand{Kind: cmdAccept, FPs: []string{fp}, As: a.As, Actor: a.By, Text: a.Text, Until: a.Until})
 			continue
 		}
 		v.EndState, v.Approver, v.Why, v.Until, v.Open = a.As, a.By, a.Text, canon.Time(a.Until), view.Open{}
 		record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventItem, Actor: a.By, FP: fp, Result: a.As, Approval: a.ID, Attrs: map[string]string{"why": a.Text, "until": canon.Time(a.Until)}})
-		for i := range r.st.Humans {
-			if r.st.Humans[i].FP == fp && r.st.Humans[i].State == "open" {
-				r.st.Humans[i].State, r.st.Humans[i].By = "done", a.By
-			}
-		}
+		r.lapse(ctx, fp)
 	}
 }
 

@@ -14,13 +14,24 @@ import (
 // caller makes provider passes for one workflow and repeats them.
 type caller struct {
 	incident string
-	// prefix makes pass ids unique within the incident ("wave/1", "scope").
+	// prefix makes pass ids unique within the incident, over all its lives:
+	// a journal found under an id that was used before would skip the call.
 	prefix string
 	clk    *clock
 	passes int
 	off    func(rule string) bool
-	// seen is told of every attempt, for the view.
-	seen func(activities.Attempt)
+}
+
+// An effect is one thing that shall happen once. However often it is tried, its
+// attempts share one id, one token and one journal.
+type effect struct {
+	id       string
+	attempts int
+}
+
+func (c *caller) effect(v activities.Verb, k activities.Key) *effect {
+	c.passes++
+	return &effect{id: fmt.Sprintf("%s/%s/%s/%d", c.prefix, v, k.Short(), c.passes)}
 }
 
 // once makes one pass of one verb over one item. When the worker dies under it,
@@ -28,44 +39,39 @@ type caller struct {
 // attempt what the first one did. Anything the provider says comes back in the
 // Attempt, never as an error; an error means that the workflow is cancelled.
 func (c *caller) once(ctx workflow.Context, v activities.Verb, req activities.Request) (activities.Attempt, error) {
-	c.passes++
-	id := fmt.Sprintf("%s/%s/%s/%d", c.prefix, v, req.Key.Short(), c.passes)
-	if req.Token == "" {
-		req.Token = c.incident + "/" + id
-	}
-	n := 0
-	return c.pass(ctx, v, id, req, &n)
+	return c.pass(ctx, v, c.effect(v, req.Key), req)
 }
 
-// pass makes one pass; n counts the attempts at this effect, over all passes that
-// share its id.
-func (c *caller) pass(ctx workflow.Context, v activities.Verb, id string, req activities.Request, n *int) (activities.Attempt, error) {
+// pass makes one pass for an effect.
+func (c *caller) pass(ctx workflow.Context, v activities.Verb, e *effect, req activities.Request) (activities.Attempt, error) {
 	defer c.clk.working()()
 	req.Incident = c.incident
+	if req.Token == "" {
+		req.Token = c.incident + "/" + e.id
+	}
 	for lost := 1; ; lost++ {
-		*n++
-		req.Attempt = *n
+		e.attempts++
+		req.Attempt = e.attempts
 		what := fmt.Sprintf("%s %s/%s %s", v, req.Key.Provider, req.Key.Account, req.Key.Short())
 		if req.Mode != "" {
 			what += " (" + req.Mode + " from " + req.Vantage + ")"
 		}
 		in := activities.Pass{
-			Incident: c.incident, ID: id, Verb: v, Provider: req.Key.Provider, Account: req.Key.Account,
-			Attempt: *n, Items: []activities.Request{req}, NoReconcile: c.off(OffReconcile),
+			Incident: c.incident, ID: e.id, Verb: v, Provider: req.Key.Provider, Account: req.Key.Account,
+			Attempt: e.attempts, Items: []activities.Request{req}, NoReconcile: c.off(OffReconcile),
 		}
 		var out activities.PassResult
 		err := workflow.ExecuteActivity(providerOptions(ctx, v, what), activities.Name(req.Key.Provider, v), in).Get(ctx, &out)
 		switch {
 		case err == nil && len(out.Items) == 1:
-			a := out.Items[0]
-			if c.seen != nil {
-				c.seen(a)
-			}
-			return a, nil
+			return out.Items[0], nil
 		case err == nil:
-			return activities.Attempt{}, temporal.NewApplicationError("a pass over one item gave back another number of items", "invalid-result")
+			return c.broken(ctx, v, e, req, activities.ClassInvalid, activities.NeedsHuman, "a pass over one item gave back another number of items: the worker is of another build"), nil
 		case temporal.IsCanceledError(err) || ctx.Err() != nil:
 			return activities.Attempt{}, err
+		case lost >= patience:
+			// Whoever runs this verb does not come back. What it did is not known.
+			return c.broken(ctx, v, e, req, activities.ClassUnclear, activities.Unclear, "no worker could finish the pass: is one running that has this provider?"), nil
 		}
 		// The worker died, or could not write its journal. Neither says what the
 		// provider did, and the journal settles it.
@@ -77,6 +83,11 @@ func (c *caller) pass(ctx workflow.Context, v activities.Verb, id string, req ac
 	}
 }
 
+// broken is the attempt of a pass that rekey itself could not make.
+func (c *caller) broken(ctx workflow.Context, v activities.Verb, e *effect, req activities.Request, class activities.Class, o activities.Outcome, detail string) activities.Attempt {
+	return activities.Attempt{FP: req.Key.FP, Verb: v, N: e.attempts, At: c.clk.Now(ctx), Outcome: o, Class: class, Detail: detail}
+}
+
 // died tells whether the worker was lost under the activity: then the repeat need
 // not wait.
 func died(err error) bool {
@@ -84,23 +95,22 @@ func died(err error) bool {
 	return errors.As(err, &t)
 }
 
-// until repeats a verb until the provider's answer is something to go on with: a
+// until repeats a verb as one effect of its own, see [caller.repeat].
+func (c *caller) until(ctx workflow.Context, v activities.Verb, req activities.Request, stuck func(activities.Attempt), stop func() bool) (activities.Attempt, error) {
+	return c.repeat(ctx, v, c.effect(v, req.Key), req, stuck, stop)
+}
+
+// repeat repeats a verb until the provider's answer is something to go on with: a
 // reached state, done-async, assumed, denied, needs-human, unsupported, or a fault
 // that repeating cannot mend. Throttling is obeyed, transient faults are repeated
 // with growing waits; an unclear outcome of an idempotent verb is asked again, at
-// most settle times, and then given back as unclear. stop ends the waits.
-func (c *caller) until(ctx workflow.Context, v activities.Verb, req activities.Request, stuck func(activities.Attempt), stop func() bool) (activities.Attempt, error) {
+// most settle times, and then given back as unclear. stuck is told once when it
+// takes long; stop ends the waits.
+func (c *caller) repeat(ctx workflow.Context, v activities.Verb, e *effect, req activities.Request, stuck func(activities.Attempt), stop func() bool) (activities.Attempt, error) {
 	const settle = 3
-	unclear, failures := 0, 0
-	c.passes++
-	// One effect, one id, one token, one journal, however often it is tried.
-	id := fmt.Sprintf("%s/%s/%s/%d", c.prefix, v, req.Key.Short(), c.passes)
-	if req.Token == "" {
-		req.Token = c.incident + "/" + id
-	}
-	attempts := 0
+	unclear, failures, throttled, told := 0, 0, 0, false
 	for {
-		a, err := c.pass(ctx, v, id, req, &attempts)
+		a, err := c.pass(ctx, v, e, req)
 		if err != nil {
 			return a, err
 		}
@@ -109,6 +119,7 @@ func (c *caller) until(ctx workflow.Context, v activities.Verb, req activities.R
 		case !a.Failed() && a.Outcome != activities.Unclear:
 			return a, nil
 		case a.Class == activities.ClassThrottled:
+			throttled++
 			wait = max(time.Duration(a.AfterMs)*time.Millisecond, time.Second)
 		case a.Class == activities.ClassTransient:
 			failures++
@@ -122,7 +133,8 @@ func (c *caller) until(ctx workflow.Context, v activities.Verb, req activities.R
 			}
 			wait = backoff(unclear)
 		}
-		if stuck != nil && (failures == patience || unclear == patience) {
+		if stuck != nil && !told && (failures+unclear >= patience || throttled >= 10*patience) {
+			told = true
 			stuck(a)
 		}
 		ended, err := c.clk.Wait(ctx, c.clk.Now(ctx).Add(wait), fmt.Sprintf("%s again: %s", v, a.Class), stop)
@@ -135,10 +147,18 @@ func (c *caller) until(ctx workflow.Context, v activities.Verb, req activities.R
 	}
 }
 
-// engineCall runs one of the engine's own activities.
+// engineCall runs one of the engine's own activities until it succeeds: one that
+// fails for good would end the incident, and an incident ends by proof only.
 func engineCall[T any](ctx workflow.Context, clk *clock, limit time.Duration, name, what string, in any) (T, error) {
 	defer clk.working()()
-	var out T
-	err := workflow.ExecuteActivity(engineOptions(ctx, limit, what), name, in).Get(ctx, &out)
-	return out, err
+	for n := 1; ; n++ {
+		var out T
+		err := workflow.ExecuteActivity(engineOptions(ctx, limit, what), name, in).Get(ctx, &out)
+		if err == nil || temporal.IsCanceledError(err) || ctx.Err() != nil {
+			return out, err
+		}
+		if err := workflow.Sleep(ctx, backoff(n)); err != nil {
+			return out, err
+		}
+	}
 }

@@ -24,10 +24,11 @@ type wake struct {
 	why string
 }
 
-// newClock starts the clock; from is the world's time when virtual. It registers
-// the clock's query and, when virtual, listens for ticks.
-func newClock(ctx workflow.Context, virtual bool, from time.Time) (*clock, error) {
-	c := &clock{virtual: virtual, now: from, wakes: map[int]wake{}}
+// newClock starts the clock; from is the world's time when virtual, seq the last
+// tick that an earlier run saw. It registers the clock's query and, when virtual,
+// listens for ticks.
+func newClock(ctx workflow.Context, virtual bool, from time.Time, seq int64) (*clock, error) {
+	c := &clock{virtual: virtual, now: from, seq: seq, wakes: map[int]wake{}}
 	if virtual {
 		ch := workflow.GetSignalChannel(ctx, SignalClock)
 		workflow.Go(ctx, func(ctx workflow.Context) {
@@ -36,16 +37,35 @@ func newClock(ctx workflow.Context, virtual bool, from time.Time) (*clock, error
 				if !ch.Receive(ctx, &tick) {
 					return
 				}
-				c.seq = max(c.seq, tick.Seq)
-				if tick.Now.After(c.now) {
-					c.now = tick.Now
-				}
+				c.take(tick)
 			}
 		})
 	}
 	return c, workflow.SetQueryHandlerWithOptions(ctx, QueryClock, c.state, workflow.QueryHandlerOptions{
 		Description: "what a drill's driver must know: the next wake-up, and whether something runs",
 	})
+}
+
+func (c *clock) take(tick ClockTick) {
+	c.seq = max(c.seq, tick.Seq)
+	if tick.Now.After(c.now) {
+		c.now = tick.Now
+	}
+}
+
+// drain takes the ticks that nobody has read before a run ends.
+func (c *clock) drain(ctx workflow.Context) {
+	if !c.virtual {
+		return
+	}
+	ch := workflow.GetSignalChannel(ctx, SignalClock)
+	for {
+		var tick ClockTick
+		if !ch.ReceiveAsync(&tick) {
+			return
+		}
+		c.take(tick)
+	}
 }
 
 // Now is the world's time.

@@ -12,7 +12,6 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
-	"rekey/activities"
 	"rekey/internal/canon"
 	"rekey/internal/event"
 	"rekey/internal/statement"
@@ -141,6 +140,9 @@ func (r *incident) check(ctx workflow.Context, name string, signed statement.Sig
 		return p, &refusal{view.CodeExpired, "the statement expired at " + canon.Time(s.Expires), "sign a new one; if that does not help, compare your clock with rekey's"}
 	case !r.clk.virtual && s.Issued.After(now.Add(5*time.Minute)):
 		return p, &refusal{view.CodeExpired, "the statement was made in the future", "compare your clock with rekey's"}
+	case !r.clk.virtual && r.in.Reopened != nil && s.Issued.Before(r.st.Opened):
+		// What a life of this incident that is over has used up is not known here.
+		return p, &refusal{view.CodeReplayed, "the statement was made before the incident was reopened", "sign a new one"}
 	}
 	return p, nil
 }
@@ -171,6 +173,10 @@ func (r *incident) checkTrigger(rep Report) error {
 func (r *incident) refuse(ctx workflow.Context, s statement.Statement, code, why string) {
 	now := r.clk.Now(ctx)
 	r.st.Refusals = append(r.st.Refusals, view.Refusal{At: canon.Time(now), Actor: s.Actor, Action: s.Action, Code: code, Why: why})
+	const most = 200 // the state is carried on; every refusal is an event besides
+	if n := len(r.st.Refusals); n > most {
+		r.st.Refusals = r.st.Refusals[n-most:]
+	}
 	record(ctx, now, event.Event{Type: event.EventRefused, Actor: s.Actor, Auth: s.Method, WaveHash: s.WaveHash, Approval: s.Approval, Result: code, Attrs: map[string]string{"action": s.Action, "why": why}})
 }
 
@@ -189,10 +195,12 @@ func pickRole(p statement.Person, asked string, allowed []string) (string, *refu
 	return "", &refusal{view.CodeWrongRole, fmt.Sprintf("%s has the roles %s", p.Actor, strings.Join(p.Roles, ", ")), "roles that may: " + strings.Join(allowed, ", ")}
 }
 
-// ballot finds the question a vote is for, and checks the voter.
+// ballot finds the question a vote is for, and checks the voter. A vote that could
+// be for several questions is for none: nobody grants a rung who meant a Revoke.
 func (r *incident) ballot(s statement.Statement) (*Approval, string, *refusal) {
 	var a *Approval
 	stale := false
+	var open []string
 	for i := range r.st.Approvals {
 		b := &r.st.Approvals[i]
 		if s.Approval != "" && b.ID != s.Approval {
@@ -208,8 +216,11 @@ func (r *incident) ballot(s statement.Statement) (*Approval, string, *refusal) {
 		}
 		if b.State == "open" {
 			a = b
-			break
+			open = append(open, b.ID+" ("+b.What+")")
 		}
+	}
+	if len(open) > 1 {
+		return nil, "", &refusal{view.CodeInvalid, "several questions are open under this hash: " + strings.Join(open, "; "), "name one with --approval"}
 	}
 	if a == nil {
 		if stale || (s.WaveHash != "" && !r.knowsHash(s.WaveHash)) {
@@ -269,12 +280,9 @@ func (r *incident) cast(ctx workflow.Context, s statement.Statement, verdict str
 	if no != nil {
 		return Decision{}, no
 	}
-	if a.For != approveStart {
-		for _, fp := range a.Items {
-			if verdict == "approve" && slices.Contains(r.heldFPs(ctx), fp) {
-				return Decision{}, &refusal{view.CodeHeld, "item " + activities.Key{FP: fp}.Short() + " is on hold", "release it first, or vote when the hold has ended"}
-			}
-		}
+	if verdict == "approve" && r.allHeld(a.Items) {
+		// One held item among others waits by itself; the others go on.
+		return Decision{}, &refusal{view.CodeHeld, "on hold: " + strings.Join(shorts(a.Items), ", "), "release it first, or vote when the hold has ended"}
 	}
 	r.vote(ctx, a, s, role, verdict)
 	yes := 0
@@ -297,98 +305,6 @@ func (r *incident) itemsOf(s statement.Statement) ([]string, *refusal) {
 		out = append(out, fp)
 	}
 	return out, nil
-}
-
-func (r *incident) doHold(ctx workflow.Context, s statement.Statement, _ string) (Decision, *refusal) {
-	fps, no := r.itemsOf(s)
-	if no != nil {
-		return Decision{}, no
-	}
-	switch {
-	case len(fps) == 0:
-		return Decision{}, &refusal{view.CodeInvalid, "a hold names its items", "give --item"}
-	case s.Text == "":
-		return Decision{}, &refusal{view.CodeInvalid, "a hold needs a reason", "give --reason"}
-	case !s.Until.After(r.clk.Now(ctx)):
-		return Decision{}, &refusal{view.CodeInvalid, "a hold needs an end in the future", "give --until"}
-	}
-	h := HoldState{ID: "hold" + itoa(len(r.st.Holds)+1), Items: fps, By: s.Actor, Why: s.Text, Until: s.Until, State: "open"}
-	r.st.Holds = append(r.st.Holds, h)
-	r.tellHolds(ctx, fps, cmdHold)
-	r.st.Scoping = true
-	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventHoldSet, Actor: s.Actor, Auth: s.Method, Attrs: map[string]string{"hold": h.ID, "items": strings.Join(shorts(fps), ","), "why": h.Why, "until": canon.Time(h.Until)}})
-	return Decision{ID: h.ID, State: h.State}, nil
-}
-
-func (r *incident) doRelease(ctx workflow.Context, s statement.Statement, _ string) (Decision, *refusal) {
-	fps, no := r.itemsOf(s)
-	if no != nil {
-		return Decision{}, no
-	}
-	found := false
-	for i := range r.st.Holds {
-		h := &r.st.Holds[i]
-		if h.State == "released" || (s.Task != "" && h.ID != s.Task) {
-			continue
-		}
-		if s.Task == "" && !slices.ContainsFunc(h.Items, func(fp string) bool { return slices.Contains(fps, fp) }) {
-			continue
-		}
-		found = true
-		h.State = "released"
-		fps = append(fps, h.Items...)
-		record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventHoldReleased, Actor: s.Actor, Auth: s.Method, Attrs: map[string]string{"hold": h.ID, "why": s.Text}})
-	}
-	if !found {
-		return Decision{}, &refusal{view.CodeNotFound, "no such hold", "`rekey incident show " + r.in.ID + "` lists the holds"}
-	}
-	held := r.heldFPs(ctx)
-	var free []string
-	for _, fp := range fps {
-		if !slices.Contains(held, fp) {
-			free = append(free, fp)
-		}
-	}
-	r.tellHolds(ctx, free, cmdRelease)
-	r.st.Scoping = true
-	return Decision{State: "released"}, nil
-}
-
-// doRestore opens the question whether a disabled key may work again for a while.
-// It takes two people, once per item, and is refused while abuse is fresh.
-func (r *incident) doRestore(ctx workflow.Context, s statement.Statement, _ string) (Decision, *refusal) {
-	const longest = 60 * time.Minute // capability C37
-	need := r.pb.Approvals[playbooks.ApproveRestore]
-	fps, no := r.itemsOf(s)
-	if no != nil {
-		return Decision{}, no
-	}
-	now := r.clk.Now(ctx)
-	if len(fps) != 1 || !s.Until.After(now) || s.Until.After(now.Add(longest)) {
-		return Decision{}, &refusal{view.CodeInvalid, "Restore takes one item and an end within 60 minutes", "give one --item and --until"}
-	}
-	v := r.viewOf(fps[0])
-	it := r.item(fps[0])
-	info, ok := r.set.Kinds[it.Key.Provider+"/"+it.Key.Kind].Verbs[activities.Restore]
-	w := r.waveN(v.Wave)
-	switch {
-	case !ok || info.Support != activities.ByAPI:
-		return Decision{}, &refusal{view.CodeInvalid, "the provider cannot end a Restore by itself, so it is not offered", "issue a new key instead"}
-	case w == nil || w.State != "running" || w.Wave.Strategy != playbooks.DisableAndWatch || v.Step != string(playbooks.StepWaitQuiet):
-		return Decision{}, &refusal{view.CodeInvalid, "only a key in its quiet time can be restored", "issue a new key instead"}
-	case r.freshAbuse(fps[0], now):
-		return Decision{}, &refusal{view.CodeInvalid, "abuse was seen within 24 h", "issue a new key instead"}
-	}
-	for i := range r.st.Approvals {
-		if a := &r.st.Approvals[i]; a.For == playbooks.ApproveRestore && slices.Equal(a.Items, fps) {
-			return Decision{}, &refusal{view.CodeInvalid, "Restore is offered once per item, as " + a.ID, "vote on it, or issue a new key"}
-		}
-	}
-	if _, no := pickRole(r.person(s.Actor), s.Role, roleNames(need.Roles)); no != nil {
-		return Decision{}, no
-	}
-	r.open(ctx, need, Approval{For: playbooks.ApproveRestore, Wave: v.Wave, WaveHash: w.Wave.Hash, What: "enable " + v.Short + " until " + canon.Time(s.Until), Items: fps, Until: s.Until, By: s.Actor, Text: s.Text})
-	return r.castFirst(ctx, s)
 }
 
 // castFirst counts the proposer's own statement as the first vote, unless they
@@ -421,14 +337,6 @@ func roleNames(roles []playbooks.Role) []string {
 		out[i] = string(role)
 	}
 	return out
-}
-
-func (r *incident) freshAbuse(fp string, now time.Time) bool {
-	s := r.item(fp)
-	if s == nil || s.Reading == nil {
-		return false
-	}
-	return slices.ContainsFunc(s.Reading.Uses, func(u activities.Use) bool { return u.Malicious && now.Sub(u.Last) < 24*time.Hour })
 }
 
 func (r *incident) doNote(ctx workflow.Context, s statement.Statement, _ string) (Decision, *refusal) {

@@ -1,11 +1,13 @@
 package workflows
 
 import (
+	"fmt"
 	"slices"
 
 	"go.temporal.io/sdk/workflow"
 
 	"rekey/internal/view"
+	"rekey/playbooks"
 )
 
 // takeEvents receives what the waves tell.
@@ -29,7 +31,7 @@ func (r *incident) takeEvent(ctx workflow.Context, e WaveEvent) {
 	w.LastEvt = e.Seq
 	switch e.Kind {
 	case waveItem:
-		if e.Item != nil {
+		if e.Item != nil && w.has(e.Item.FP) {
 			v := r.viewOf(e.Item.FP)
 			rule := v.Rule
 			*v = *e.Item
@@ -53,9 +55,34 @@ func (r *incident) takeEvent(ctx workflow.Context, e WaveEvent) {
 			}
 		}
 	case waveEnded:
-		w.State = "ended"
+		w.State = waveOver
+		r.waveOver(ctx, *w)
 	}
 	r.changed = true
+}
+
+// waveOver clears up behind a wave: questions that nobody waits for any more are
+// voided, and an item without an end goes to a person instead of being lost.
+func (r *incident) waveOver(ctx workflow.Context, w WaveRun) {
+	for i := range r.st.Approvals {
+		a := &r.st.Approvals[i]
+		if a.State == "open" && a.Wave == w.Wave.N && (a.For == playbooks.ApproveIrreversible || a.For == playbooks.ApproveRung || a.For == playbooks.ApproveRestore) {
+			r.void(ctx, a)
+		}
+	}
+	for i := range r.st.Humans {
+		var wave, n int
+		h := &r.st.Humans[i]
+		if _, err := fmt.Sscanf(h.ID, "h%d-%d", &wave, &n); err == nil && wave == w.Wave.N && h.State == "open" {
+			h.State = "lapsed"
+		}
+	}
+	for _, fp := range itemFPs(w.Wave) {
+		if w.has(fp) && r.viewOf(fp).EndState == "" {
+			h := r.human(ctx, view.Human{FP: fp, What: fmt.Sprintf("wave %d ended without an end for %s: look at it, then resolve --as accepted-risk, or report it again", w.Wave.N, r.viewOf(fp).Short)})
+			r.leave(fp, h.ID)
+		}
+	}
 }
 
 func (r *incident) putHuman(h view.Human) {
@@ -75,7 +102,10 @@ func (r *incident) question(ctx workflow.Context, w WaveRun, a Ask) {
 	if r.approvalFor(name, w.Wave.Hash, a.Key()) != nil {
 		return
 	}
-	r.open(ctx, r.pb.Approvals[name], Approval{
-		For: name, Ask: a.Key(), Wave: w.Wave.N, WaveHash: w.Wave.Hash, Strategy: string(w.Wave.Strategy), What: a.What, Items: a.FPs,
-	})
+	switch name {
+	case playbooks.ApproveIrreversible, playbooks.ApproveRung:
+		r.open(ctx, r.pb.Approvals[name], Approval{
+			For: name, Ask: a.Key(), Wave: w.Wave.N, WaveHash: w.Wave.Hash, Strategy: string(w.Wave.Strategy), What: a.What, Items: a.FPs,
+		})
+	}
 }

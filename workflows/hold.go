@@ -3,44 +3,60 @@ package workflows
 import (
 	"slices"
 	"sort"
+	"strings"
 
 	"go.temporal.io/sdk/workflow"
 
-	"rekey/internal/plan"
+	"rekey/internal/canon"
+	"rekey/internal/event"
+	"rekey/internal/statement"
+	"rekey/internal/view"
 )
 
-// heldFPs lists the items that a hold names, of this incident or of rekey.yaml. An
-// expired hold still holds: only a person releases.
-func (r *incident) heldFPs(ctx workflow.Context) []string {
+// heldFPs lists the items that a hold names, of this incident or of rekey.yaml (see
+// [incident.takeStandingHolds]). An expired hold still holds: only a person releases.
+func (r *incident) heldFPs() []string {
 	var out []string
 	for _, h := range r.st.Holds {
 		if h.State != "released" {
 			out = append(out, h.Items...)
 		}
 	}
-	now := r.clk.Now(ctx)
-	for _, h := range r.set.Holds {
-		if !h.Until.IsZero() && now.After(h.Until) {
-			continue
-		}
-		for _, s := range r.st.Items {
-			if s.Key.ID == h.KeyID {
-				out = append(out, s.Key.FP)
-			}
-		}
-	}
 	sort.Strings(out)
 	return slices.Compact(out)
 }
 
-func (r *incident) allHeld(ctx workflow.Context, w plan.Wave) bool {
-	held := r.heldFPs(ctx)
-	for _, it := range w.Items {
-		if !slices.Contains(held, it.Key.FP) {
-			return false
+// heldID tells whether a standing hold of rekey.yaml names a key.
+func (r *incident) heldID(ctx workflow.Context, id string) bool {
+	now := r.clk.Now(ctx)
+	return slices.ContainsFunc(r.set.Holds, func(h StandingHold) bool {
+		return h.KeyID == id && (h.Until.IsZero() || now.Before(h.Until))
+	})
+}
+
+// takeStandingHolds makes a hold of the incident out of each standing one that
+// names an item: from then on it expires, pages and is released like any other.
+func (r *incident) takeStandingHolds(ctx workflow.Context) {
+	for i, h := range r.set.Holds {
+		id := "standing" + itoa(i+1)
+		if slices.ContainsFunc(r.st.Holds, func(o HoldState) bool { return o.ID == id }) || !r.heldID(ctx, h.KeyID) {
+			continue
+		}
+		for _, s := range r.st.Items {
+			if s.Key.ID != h.KeyID {
+				continue
+			}
+			r.st.Holds = append(r.st.Holds, HoldState{ID: id, Items: []string{s.Key.FP}, By: h.By, Why: h.Why, Until: h.Until, State: "open"})
+			record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventHoldSet, Actor: h.By, FP: s.Key.FP, Attrs: map[string]string{"hold": id, "items": s.Key.Short(), "why": h.Why, "until": canon.Time(h.Until)}})
+			r.tellHolds(ctx, []string{s.Key.FP}, cmdHold)
+			break
 		}
 	}
-	return len(w.Items) > 0
+}
+
+func (r *incident) allHeld(fps []string) bool {
+	held := r.heldFPs()
+	return len(fps) > 0 && !slices.ContainsFunc(fps, func(fp string) bool { return !slices.Contains(held, fp) })
 }
 
 // holder says who holds an item.
@@ -50,20 +66,13 @@ func (r *incident) holder(fp string) string {
 			return h.By
 		}
 	}
-	if s := r.item(fp); s != nil {
-		for _, h := range r.set.Holds {
-			if h.KeyID == s.Key.ID {
-				return h.By
-			}
-		}
-	}
 	return "commander"
 }
 
 // tellHolds passes a hold or release on to the waves that move the items.
 func (r *incident) tellHolds(ctx workflow.Context, fps []string, kind string) {
 	for _, w := range r.st.Waves {
-		if w.State != "running" {
+		if w.State != waveRunning {
 			continue
 		}
 		var mine []string
@@ -76,4 +85,60 @@ func (r *incident) tellHolds(ctx workflow.Context, fps []string, kind string) {
 			r.command(ctx, w.Wave.N, WaveCommand{Kind: kind, FPs: mine})
 		}
 	}
+}
+
+func (r *incident) doHold(ctx workflow.Context, s statement.Statement, _ string) (Decision, *refusal) {
+	fps, no := r.itemsOf(s)
+	if no != nil {
+		return Decision{}, no
+	}
+	switch {
+	case len(fps) == 0:
+		return Decision{}, &refusal{view.CodeInvalid, "a hold names its items", "give --item"}
+	case s.Text == "":
+		return Decision{}, &refusal{view.CodeInvalid, "a hold needs a reason", "give --reason"}
+	case !s.Until.After(r.clk.Now(ctx)):
+		return Decision{}, &refusal{view.CodeInvalid, "a hold needs an end in the future", "give --until"}
+	}
+	h := HoldState{ID: "hold" + itoa(len(r.st.Holds)+1), Items: fps, By: s.Actor, Why: s.Text, Until: s.Until, State: "open"}
+	r.st.Holds = append(r.st.Holds, h)
+	r.tellHolds(ctx, fps, cmdHold)
+	r.st.Replan = true
+	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventHoldSet, Actor: s.Actor, Auth: s.Method, Attrs: map[string]string{"hold": h.ID, "items": strings.Join(shorts(fps), ","), "why": h.Why, "until": canon.Time(h.Until)}})
+	return Decision{ID: h.ID, State: h.State}, nil
+}
+
+func (r *incident) doRelease(ctx workflow.Context, s statement.Statement, _ string) (Decision, *refusal) {
+	fps, no := r.itemsOf(s)
+	if no != nil {
+		return Decision{}, no
+	}
+	found := false
+	for i := range r.st.Holds {
+		h := &r.st.Holds[i]
+		if h.State == "released" || (s.Task != "" && h.ID != s.Task) {
+			continue
+		}
+		if s.Task == "" && !slices.ContainsFunc(h.Items, func(fp string) bool { return slices.Contains(fps, fp) }) {
+			continue
+		}
+		found = true
+		h.State = "released"
+		r.lapseTask(ctx, h.Task)
+		fps = append(fps, h.Items...)
+		record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventHoldReleased, Actor: s.Actor, Auth: s.Method, Attrs: map[string]string{"hold": h.ID, "why": s.Text}})
+	}
+	if !found {
+		return Decision{}, &refusal{view.CodeNotFound, "no such hold", "`rekey incident show " + r.in.ID + "` lists the holds"}
+	}
+	held := r.heldFPs()
+	var free []string
+	for _, fp := range fps {
+		if !slices.Contains(held, fp) {
+			free = append(free, fp)
+		}
+	}
+	r.tellHolds(ctx, free, cmdRelease)
+	r.st.Replan = true
+	return Decision{State: "released"}, nil
 }

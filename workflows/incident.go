@@ -10,13 +10,11 @@ package workflows
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
 
-	"rekey/activities"
 	"rekey/internal/canon"
 	"rekey/internal/event"
 	"rekey/internal/view"
@@ -33,11 +31,10 @@ type incident struct {
 	clk  *clock
 	call *caller
 
-	changed bool
-	sent    map[int][]WaveCommand // commands not yet delivered, by wave
-	pushing map[int]bool
-	attrs   attributes
-	closing bool
+	changed    bool
+	containing bool
+	pushing    map[int]bool
+	attrs      attributes
 }
 
 // Incident is the workflow of one incident. It begins with a [SignalReport], and
@@ -57,6 +54,9 @@ func Incident(ctx workflow.Context, in IncidentInput) error {
 		r.pump(ctx, r.st.Waves[n].Wave.N)
 	}
 	for {
+		// Before the turn: what arrives while it waits for an activity is for the
+		// next one.
+		r.changed = false
 		over, err := r.turn(ctx)
 		if err != nil {
 			return err
@@ -64,38 +64,45 @@ func Incident(ctx workflow.Context, in IncidentInput) error {
 		if over {
 			return r.drain(ctx)
 		}
-		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() && r.quiet() {
-			return r.again(ctx)
-		}
-		r.changed = false
 		r.show(ctx)
-		if _, err := r.clk.Wait(ctx, r.nextDue(), r.waitingFor(), func() bool { return r.changed }); err != nil {
+		if _, err := r.clk.Wait(ctx, r.nextDue(), r.waitingFor(), func() bool { return r.changed || r.mayContinue(ctx) }); err != nil {
 			return err
+		}
+		if r.mayContinue(ctx) {
+			return r.again(ctx)
 		}
 	}
 }
 
 func newIncident(ctx workflow.Context, in IncidentInput) (*incident, error) {
 	st := in.State
-	from := time.Time{}
 	if st == nil {
-		st = &IncidentState{Phase: phasePreserve, State: stateOpen, NextWave: 1, Disabled: map[string]bool{}}
+		st = newState(1)
 		if in.Reopened != nil {
 			st.NextWave = in.Reopened.Waves + 1
 		}
-	} else {
-		from = st.Now
 	}
-	clk, err := newClock(ctx, in.Settings.Virtual, from)
+	clk, err := newClock(ctx, in.Settings.Virtual, st.Now, st.ClockSeq)
 	if err != nil {
 		return nil, err
 	}
-	r := &incident{
-		in: in, set: &in.Settings, pb: &in.Settings.Playbook, st: st, clk: clk,
-		sent: map[int][]WaveCommand{}, pushing: map[int]bool{},
+	r := &incident{in: in, set: &in.Settings, pb: &in.Settings.Playbook, st: st, clk: clk, pushing: map[int]bool{}}
+	r.call = &caller{
+		incident: in.ID, prefix: "scope" + r.life(), passes: st.Passes, clk: clk,
+		off: func(rule string) bool { return slices.Contains(in.Settings.Off, rule) },
 	}
-	r.call = &caller{incident: in.ID, prefix: "scope", clk: clk, off: func(rule string) bool { return slices.Contains(in.Settings.Off, rule) }}
 	return r, nil
+}
+
+// life tells the lives of a reopened incident apart in the names of journals: an
+// outcome of the life before would otherwise stand for a call of this one.
+func (r *incident) life() string {
+	const enough = 8
+	if r.in.Reopened == nil {
+		return ""
+	}
+	run := r.in.Reopened.Run
+	return "." + run[:min(len(run), enough)]
 }
 
 // turn does what can be done now and tells whether the incident is over.
@@ -112,6 +119,11 @@ func (r *incident) turn(ctx workflow.Context) (bool, error) {
 		}
 	}
 	r.expire(ctx)
+	if r.st.Replan {
+		if err := r.replan(ctx); err != nil {
+			return false, err
+		}
+	}
 	if err := r.act(ctx); err != nil {
 		return false, err
 	}
@@ -126,6 +138,7 @@ func (r *incident) triage(ctx workflow.Context) error {
 		first := r.st.Triaged == 0
 		r.st.Triaged++
 		r.st.Scoping = true
+		r.st.Reread = !first
 		if first {
 			r.st.Opened = rep.Received
 			typ := event.EventOpened
@@ -139,48 +152,12 @@ func (r *incident) triage(ctx workflow.Context) error {
 			if err := r.admit(ctx, rep); err != nil {
 				return err
 			}
+		} else {
+			r.redo(ctx, rep)
 		}
 		if rep.Severity != "" {
 			r.raise(ctx, rep.Severity)
 		}
-	}
-	return nil
-}
-
-// admit judges the first report and, where every condition of design section 3
-// holds, disables the reported key before its scope is known.
-func (r *incident) admit(ctx workflow.Context, rep Report) error {
-	res, err := engineCall[AdmitResult](ctx, r.clk, engine, ActivityAdmit, "may the key be disabled at once?", AdmitInput{
-		Incident: r.in.ID, Report: rep, Playbook: *r.pb, Now: r.clk.Now(ctx),
-	})
-	if err != nil {
-		return err
-	}
-	r.raise(ctx, res.Severity)
-	r.st.Contain = &res.Contain
-	attrs := map[string]string{}
-	for _, c := range res.Contain.Conditions {
-		attrs[c.ID] = fmt.Sprintf("%t: %s", c.Held, c.Why)
-	}
-	result := "proposed"
-	if res.Contain.Allowed {
-		result = "allowed"
-	}
-	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventContain, Actor: "policy:contain_on_report", FP: rep.Key.FP, Result: result, Attrs: attrs})
-	if !res.Contain.Allowed {
-		return nil
-	}
-	key := rep.Key
-	if key.Principal == "" {
-		key.Principal = res.Principal
-	}
-	a, err := r.call.until(ctx, activities.Disable, activities.Request{Ref: activities.Ref{Key: key, Secret: rep.Secret}}, nil, nil)
-	if err != nil {
-		return err
-	}
-	r.st.Contain.Outcome = string(a.Outcome)
-	if a.Outcome.Reached() || a.Outcome == activities.DoneAsync {
-		r.st.Disabled[key.FP] = true
 	}
 	return nil
 }
@@ -215,6 +192,9 @@ func (r *incident) addReport(ctx workflow.Context, rep Report) {
 		// Nothing else is known: the report stands, but proposes only.
 		rep.Ceiling = "propose"
 	}
+	if rep.Secret != "" && (r.st.Forgotten || r.st.SecretSince.IsZero()) {
+		r.st.Forgotten, r.st.SecretSince = false, rep.Received
+	}
 	r.st.Reports = append(r.st.Reports, rep)
 	r.changed = true
 	record(ctx, r.clk.Now(ctx), event.Event{
@@ -224,21 +204,27 @@ func (r *incident) addReport(ctx workflow.Context, rep Report) {
 	})
 }
 
-// again continues as new with everything that is known.
+// mayContinue tells whether the run should end now and can: the server asks for
+// it, and nothing is half done.
+func (r *incident) mayContinue(ctx workflow.Context) bool {
+	return workflow.GetInfo(ctx).GetContinueAsNewSuggested() && r.quiet()
+}
+
+func (r *incident) quiet() bool {
+	return r.clk.busy == 0 && !r.containing && !r.st.Scoping && !r.st.Replan && r.st.Triaged == len(r.st.Reports)
+}
+
+// again continues as new with everything that is known. Commands that were not
+// delivered go on from the state; the wave drops one that it got twice.
 func (r *incident) again(ctx workflow.Context) error {
 	if err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) }); err != nil {
 		return err
 	}
 	r.drainSignals(ctx)
-	r.st.Now = r.clk.Now(ctx)
+	r.st.Now, r.st.ClockSeq, r.st.Passes = r.clk.Now(ctx), r.clk.seq, r.call.passes
 	next := r.in
 	next.State = r.st
 	return workflow.NewContinueAsNewError(ctx, TypeIncident, next)
-}
-
-// quiet tells whether nothing is half done: only then may a run end.
-func (r *incident) quiet() bool {
-	return r.clk.busy == 0 && !r.st.Scoping && r.st.Triaged == len(r.st.Reports)
 }
 
 // drainSignals takes what arrived while the run was ending: a new run does not see
@@ -256,31 +242,37 @@ func (r *incident) drainSignals(ctx workflow.Context) {
 	for {
 		var e WaveEvent
 		if !events.ReceiveAsync(&e) {
-			return
+			break
 		}
 		r.takeEvent(ctx, e)
 	}
+	r.clk.drain(ctx)
 }
 
 // drain ends the incident, unless a report arrived at the last moment: then the
-// next run takes it.
+// next run takes it, as a reopening.
 func (r *incident) drain(ctx workflow.Context) error {
 	r.show(ctx)
 	if err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) }); err != nil {
 		return err
 	}
-	before := len(r.st.Reports)
 	r.drainSignals(ctx)
-	if len(r.st.Reports) > before {
-		late := r.st.Reports[before:]
-		next := IncidentInput{ID: r.in.ID, Settings: r.in.Settings, Reopened: &Reopened{Run: workflow.GetInfo(ctx).WorkflowExecution.RunID, Waves: r.st.NextWave - 1}}
-		next.State = &IncidentState{Phase: phasePreserve, State: stateOpen, NextWave: r.st.NextWave, Disabled: map[string]bool{}, Reports: late, Now: r.clk.Now(ctx)}
-		if r.st.Bundle != nil {
-			next.Reopened.Digest = r.st.Bundle.Digest
-		}
-		return workflow.NewContinueAsNewError(ctx, TypeIncident, next)
+	if r.st.Triaged == len(r.st.Reports) {
+		return nil
 	}
-	return nil
+	late := r.st.Reports[r.st.Triaged:]
+	next := IncidentInput{ID: r.in.ID, Settings: r.in.Settings, Reopened: &Reopened{Run: workflow.GetInfo(ctx).WorkflowExecution.RunID, Waves: r.st.NextWave - 1}}
+	next.State = newState(r.st.NextWave)
+	next.State.Reports, next.State.Now, next.State.ClockSeq, next.State.Nonces = late, r.clk.Now(ctx), r.clk.seq, r.st.Nonces
+	for _, rep := range late {
+		if rep.Secret != "" && next.State.SecretSince.IsZero() {
+			next.State.SecretSince = rep.Received
+		}
+	}
+	if r.st.Bundle != nil {
+		next.Reopened.Digest = r.st.Bundle.Digest
+	}
+	return workflow.NewContinueAsNewError(ctx, TypeIncident, next)
 }
 
 // raise sets a severity that is not lower than the one there is.
@@ -326,10 +318,34 @@ func (r *incident) nextDue() time.Time {
 			soon(h.Until)
 		}
 	}
+	for _, v := range r.st.Views {
+		if v.EndState == endAccepted && !r.st.Lapsed[v.FP] {
+			soon(parseTime(v.Until))
+		}
+	}
 	if !r.st.Forgotten && r.hasSecrets() {
-		soon(r.st.Opened.Add(secretLife))
+		soon(r.secretsDue())
 	}
 	return due
+}
+
+// secretsDue is when the sealed secrets of the incident are destroyed at the
+// latest. A replacement's secret is no older than the incident.
+func (r *incident) secretsDue() time.Time {
+	since := r.st.SecretSince
+	if since.IsZero() {
+		since = r.st.Opened
+	}
+	return since.Add(secretLife)
+}
+
+// parseTime reads a time of a view; "" and what is none give the zero time.
+func parseTime(s string) time.Time {
+	t, err := time.Parse(canon.TimeLayout, s)
+	if err != nil {
+		return time.Time{}
+	}
+	return t
 }
 
 func (r *incident) waitingFor() string {

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"slices"
 	"time"
 
 	"rekey/activities"
@@ -53,7 +54,37 @@ type IncidentState struct {
 	WatchUntil time.Time    `json:"watch_until,omitzero"`
 	Bundle     *view.Bundle `json:"bundle,omitempty"`
 	Scoping    bool         `json:"scoping,omitempty"` // evidence waits for a new scope version
+	// Reread: what was read before is read again in that version. Replan: the items
+	// stand, but holds or decisions about them have changed.
+	Reread bool `json:"reread,omitempty"`
+	Replan bool `json:"replan,omitempty"`
+	// Again counts how often an item was reported after its end.
+	Again map[string]int `json:"again,omitempty"`
+	// Left are the steps that stand for a strategy which calls no provider, by
+	// fingerprint: they lapse when the item ends or moves.
+	Left map[string]string `json:"left,omitempty"`
+	// Lapsed are accepted risks whose time has passed and was asked about.
+	Lapsed map[string]bool `json:"lapsed,omitempty"`
+	// Sent are commands not yet delivered, by wave.
+	Sent map[int][]WaveCommand `json:"sent,omitempty"`
+	// SecretSince is when the oldest sealed secret that is not destroyed came.
+	SecretSince time.Time `json:"secret_since,omitzero"`
+	ClockSeq    int64     `json:"clock_seq,omitempty"`
+	Passes      int       `json:"passes,omitempty"`
+	Closing     bool      `json:"closing,omitempty"` // a person asked to close
 }
+
+func newState(next int) *IncidentState {
+	return &IncidentState{
+		Phase: phasePreserve, State: stateOpen, NextWave: next, Disabled: map[string]bool{},
+	}
+}
+
+// States of a wave.
+const (
+	waveRunning = "running"
+	waveOver    = "ended"
+)
 
 // A WaveRun is a wave that was started.
 type WaveRun struct {
@@ -62,6 +93,18 @@ type WaveRun struct {
 	LastEvt int64     `json:"last_event"`
 	NextCmd int64     `json:"next_command"`
 	Voted   bool      `json:"voted,omitempty"`
+	// Redone are items that another wave has taken over, because they were reported
+	// again after their end here. Promoted were told to be cut now.
+	Redone   []string `json:"redone,omitempty"`
+	Promoted []string `json:"promoted,omitempty"`
+}
+
+// has tells whether the wave moves, or has moved, an item.
+func (w *WaveRun) has(fp string) bool {
+	if slices.Contains(w.Redone, fp) {
+		return false
+	}
+	return slices.ContainsFunc(w.Wave.Items, func(it plan.Item) bool { return it.Key.FP == fp })
 }
 
 // An Approval is a question and its votes.
@@ -98,6 +141,8 @@ type HoldState struct {
 	Why   string    `json:"why"`
 	Until time.Time `json:"until,omitzero"`
 	State string    `json:"state"` // open, expired, released
+	// Task is the step that its expiry opened.
+	Task string `json:"task,omitempty"`
 }
 
 // Phases of an incident, in order.
@@ -107,8 +152,6 @@ const (
 	phasePlan     = "plan"
 	phaseApprove  = "approve"
 	phaseAct      = "act"
-	phaseVerify   = "verify"
-	phaseHarden   = "harden"
 	phaseClose    = "close"
 	phaseSeal     = "seal"
 	phaseWatch    = "watch"

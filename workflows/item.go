@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
@@ -22,14 +23,20 @@ type item struct {
 	v    view.Item
 
 	held     bool
-	promoted bool
+	promoted bool // abuse was seen: cut now
+	turned   bool // … and it goes the way of revoke-now
+	cutNow   bool // a person says that the cut-off is now
 	restore  *WaveCommand
 	restored bool
 	accepted *WaveCommand
 
 	disabled bool
+	sure     bool // the provider's word is that it is disabled or gone
 	revoked  bool
 	killed   time.Time // of the last kill call
+	rung     int       // the highest rung that was pulled, -1: none
+	rounds   map[string]int
+	issuing  *effect // one Issue, however often a person has to help
 	newKey   string
 	handle   string
 	placed   time.Time // when the replacement was distributed
@@ -40,7 +47,8 @@ type item struct {
 func newItem(w *wave, p plan.Item) *item {
 	key := p.Key
 	it := &item{
-		w: w, plan: p,
+		w: w, plan: p, rung: -1, rounds: map[string]int{},
+		held: slices.Contains(w.in.Held, key.FP), turned: w.in.Wave.Strategy == playbooks.RevokeNow,
 		ref: activities.Ref{Incident: w.in.Incident, Key: key, Secret: w.in.Secrets[key.FP]},
 		v: view.Item{
 			FP: key.FP, Short: key.Short(), Provider: key.Provider, Account: key.Account, Kind: key.Kind, KeyID: key.ID,
@@ -54,48 +62,79 @@ func newItem(w *wave, p plan.Item) *item {
 		it.v.Adoption.State = "waiting"
 	}
 	if w.in.Disabled[key.FP] {
-		it.disabled = true
+		it.disabled, it.sure = true, true
 		it.killed = w.in.Now
 		it.v.Death.State = "disabled"
 	}
 	if old, ok := w.in.Resume[key.FP]; ok {
-		it.v.Death, it.v.Adoption, it.v.Outcomes = old.Death, old.Adoption, old.Outcomes
+		it.v.Adoption, it.v.Outcomes = old.Adoption, old.Outcomes
+		it.newKey, it.placed = old.Adoption.NewKeyID, w.in.Now
 	}
 	return it
 }
 
 // run goes through the strategy's steps and ends the item.
 func (it *item) run(ctx workflow.Context) {
-	for _, s := range it.w.steps(it.plan) {
-		if it.accepted != nil {
-			break
+	steps := it.w.steps(it.plan, it.w.in.Wave.Strategy)
+	for n := 0; n < len(steps) && it.accepted == nil; n++ {
+		if it.turning() {
+			// Abuse: cut first and replace afterwards. What is done already is not done
+			// again.
+			it.turned = true
+			it.v.Strategy = string(playbooks.RevokeNow)
+			steps, n = it.w.steps(it.plan, playbooks.RevokeNow), -1
+			continue
 		}
-		it.v.Step = string(s)
+		it.v.Step = string(steps[n])
 		it.publish(ctx)
 		if err := it.unheld(ctx); err != nil {
 			return
 		}
-		if err := it.step(ctx, s); err != nil {
+		if it.turning() {
+			n-- // it was promoted while it was held
+			continue
+		}
+		if err := it.step(ctx, steps[n]); err != nil {
 			return // cancelled: the wave is being taken down from outside
 		}
+		if it.turning() {
+			n = -1
+		}
 	}
+	it.turned = true
 	if it.accepted == nil {
 		if err := it.finish(ctx); err != nil {
 			return
 		}
 	}
-	if it.accepted != nil {
-		it.v.EndState, it.v.Approver = it.accepted.As, it.accepted.Actor
-		it.v.Why, it.v.Until = it.accepted.Text, canon.Time(it.accepted.Until)
+	if it.accepted != nil && it.v.EndState == "" {
+		it.v.Approver, it.v.Why, it.v.Until = it.accepted.Actor, it.accepted.Text, canon.Time(it.accepted.Until)
+		it.end(ctx, it.accepted.As)
 	}
-	it.v.Open = view.Open{}
-	it.v.Step = ""
-	record(ctx, it.w.clk.Now(ctx), event.Event{
-		Type: event.EventItem, FP: it.v.FP, Result: it.v.EndState,
-		Attrs: map[string]string{"grade": it.v.Death.Grade, "rung": it.v.Death.Rung, "adoption": it.v.Adoption.State, "new_key_id": it.v.Adoption.NewKeyID},
-	})
+	it.v.Open, it.v.Step = view.Open{}, ""
 	it.publish(ctx)
 }
+
+// end sets the end state. What it says is settled: nothing sets it again.
+func (it *item) end(ctx workflow.Context, state string) {
+	it.v.EndState = state
+	e := event.Event{
+		Type: event.EventItem, FP: it.v.FP, Result: state,
+		Attrs: map[string]string{"grade": it.v.Death.Grade, "rung": it.v.Death.Rung, "adoption": it.v.Adoption.State, "new_key_id": it.v.Adoption.NewKeyID},
+	}
+	if it.v.Approver != "" {
+		e.Actor, e.Attrs["why"], e.Attrs["until"] = it.v.Approver, it.v.Why, it.v.Until
+	}
+	record(ctx, it.w.clk.Now(ctx), e)
+	it.publish(ctx)
+}
+
+// turning tells whether abuse was seen and the item does not go the way of
+// revoke-now yet.
+func (it *item) turning() bool { return it.promoted && !it.turned }
+
+// leaves tells whether what the item waits for is not needed any more.
+func (it *item) leaves() bool { return it.accepted != nil || it.turning() }
 
 // step does one step of the strategy.
 func (it *item) step(ctx workflow.Context, s playbooks.Step) error {
@@ -142,14 +181,14 @@ func (it *item) disable(ctx workflow.Context) error {
 		return it.byHand(ctx, activities.Disable, info.Steps)
 	}
 	a, err := it.must(ctx, activities.Disable, activities.Request{Ref: it.ref})
-	if err != nil {
+	if err != nil || it.leaves() {
 		return err
 	}
 	it.killed = it.w.clk.Now(ctx)
 	if a.Outcome == activities.AlreadyGone {
 		it.revoked = true // somebody destroyed it: still to be proven
 	}
-	it.disabled = true
+	it.disabled, it.sure = true, a.Outcome.Reached()
 	if it.v.Death.State == "alive" {
 		it.v.Death.State = "disabled"
 	}
@@ -157,11 +196,15 @@ func (it *item) disable(ctx workflow.Context) error {
 	return nil
 }
 
-// endSessions kills what was derived from the key and outlives it.
+// endSessions kills what was derived from the key and outlives it. Where the
+// provider cannot, the next rung of the ladder stands for it (contracts section 6).
 func (it *item) endSessions(ctx workflow.Context) error {
 	info, ok := it.w.kind(it.ref.Key).Verbs[activities.EndSessions]
-	if !ok || info.Support != activities.ByAPI {
-		return nil // the ladder's next rung stands for it
+	switch {
+	case !ok:
+		return it.denySessions(ctx)
+	case info.Support != activities.ByAPI:
+		return it.byHand(ctx, activities.EndSessions, info.Steps)
 	}
 	_, err := it.must(ctx, activities.EndSessions, activities.Request{Ref: it.ref, Before: it.w.clk.Now(ctx), Roles: it.plan.Roles})
 	it.killed = it.w.clk.Now(ctx)
@@ -178,52 +221,92 @@ func (it *item) revoke(ctx workflow.Context) error {
 	if !ok {
 		return nil
 	}
-	yes, err := it.w.ask(ctx, it, Ask{For: playbooks.ApproveIrreversible, What: "Revoke " + it.v.Short + " (irreversible)"})
-	if err != nil || it.accepted != nil {
+	if yes, err := it.voted(ctx); err != nil || !yes {
 		return err
 	}
-	if !yes {
-		_, _, err := it.w.human(ctx, it, view.Human{
-			What:  "Revoke was voted down: decide how " + it.v.Short + " ends (resolve --as accepted-risk, or vote again by resolving this step)",
-			Owner: it.owner(),
-		}, time.Time{}, nil)
-		return err
-	}
-	if err := it.unheld(ctx); err != nil {
+	if err := it.unheld(ctx); err != nil || it.leaves() {
 		return err
 	}
 	if info.Support == activities.ByHuman {
 		return it.byHand(ctx, activities.Revoke, info.Steps)
 	}
-	if _, err := it.must(ctx, activities.Revoke, activities.Request{Ref: it.ref}); err != nil || it.accepted != nil {
+	a, err := it.must(ctx, activities.Revoke, activities.Request{Ref: it.ref})
+	if err != nil || it.leaves() {
 		return err
 	}
-	it.revoked, it.disabled = true, true
-	it.killed = it.w.clk.Now(ctx)
+	it.disabled, it.killed = true, it.w.clk.Now(ctx)
+	// An unclear one is not done: it is asked again before the item ends.
+	it.revoked = a.Outcome != activities.Unclear
+	it.sure = it.sure || a.Outcome.Reached()
+	if it.v.Death.State == "alive" {
+		it.v.Death.State = "disabled"
+	}
 	it.publish(ctx)
 	return nil
 }
 
-// must makes a mutating call until the provider's word is that the state is
-// reached, or until a person took it over. What it gives back is never proof.
-func (it *item) must(ctx workflow.Context, v activities.Verb, req activities.Request) (activities.Attempt, error) {
+// voted waits for the votes for Revoke. Voted down, a person decides: accept the
+// risk, or have it voted on again.
+func (it *item) voted(ctx workflow.Context) (bool, error) {
 	for {
-		a, err := it.w.call.until(ctx, v, req, func(a activities.Attempt) {
-			it.wait(ctx, fmt.Sprintf("%s keeps failing: %s", v, a.Detail), it.owner(), it.w.clk.Now(ctx).Add(humanDue))
-		}, func() bool { return it.accepted != nil })
+		name := playbooks.ApproveIrreversible
+		yes, err := it.w.ask(ctx, it, Ask{For: name, What: "Revoke (irreversible)", Round: it.rounds[name]})
+		if err != nil || yes || it.leaves() {
+			return yes && !it.leaves(), err
+		}
+		_, ok, err := it.w.human(ctx, it, view.Human{
+			What:  "Revoke was voted down: resolve --as accepted-risk for " + it.v.Short + ", or resolve this step to have it voted on again",
+			Owner: it.owner(),
+		}, time.Time{}, nil)
+		if err != nil || !ok {
+			return false, err
+		}
+		it.rounds[name]++
+	}
+}
+
+// must makes a mutating call until the provider's word is that the state is
+// reached, or until a person took it over. What it gives back is never proof. A
+// hold stops it between two calls.
+func (it *item) must(ctx workflow.Context, v activities.Verb, req activities.Request) (activities.Attempt, error) {
+	var late *view.Human
+	defer func() {
+		if late != nil {
+			it.w.lapse(*late)
+			it.going(ctx)
+		}
+	}()
+	for {
+		if err := it.unheld(ctx); err != nil || it.leaves() {
+			return activities.Attempt{}, err
+		}
+		e := it.w.call.effect(v, req.Key)
+		if v == activities.Issue {
+			// A second effect would not know what the first one's lost calls have made.
+			if it.issuing == nil {
+				it.issuing = e
+			}
+			e = it.issuing
+		}
+		a, err := it.w.call.repeat(ctx, v, e, req, func(a activities.Attempt) {
+			if late == nil {
+				h := it.w.page(ctx, it, view.Human{What: fmt.Sprintf("%s of %s keeps failing and is repeated: %s", v, it.v.Short, a.Detail)}, it.w.clk.Now(ctx).Add(humanDue))
+				late = &h
+			}
+		}, func() bool { return it.leaves() || it.held })
 		if err != nil {
 			return a, err
 		}
 		it.saw(a)
-		if a.Outcome.Reached() || a.Outcome == activities.DoneAsync || a.Outcome == activities.Assumed || it.accepted != nil {
-			it.going(ctx)
+		switch {
+		case a.Outcome.Reached(), a.Outcome == activities.DoneAsync, a.Outcome == activities.Assumed, it.leaves():
 			return a, nil
-		}
-		if a.Outcome == activities.Unclear && v != activities.Issue && v != activities.Distribute {
+		case it.held && a.Failed():
+			continue // not done, and it must not be done now
+		case a.Outcome == activities.Unclear && v != activities.Issue && v != activities.Distribute:
 			// The probe tells what the provider could not.
 			return a, nil
-		}
-		if v == activities.Issue && a.Detail == activities.SlotNeeded {
+		case v == activities.Issue && a.Detail == activities.SlotNeeded:
 			return a, nil
 		}
 		what := fmt.Sprintf("%s of %s needs a person: %s", v, it.v.Short, a.Detail)
@@ -246,10 +329,8 @@ func (it *item) byHand(ctx workflow.Context, v activities.Verb, steps string) er
 	_, ok, err := it.w.human(ctx, it, view.Human{What: fmt.Sprintf("%s %s by hand: %s has no API for it", v, it.v.Short, it.ref.Key.Provider), Steps: steps}, time.Time{}, nil)
 	if ok {
 		it.killed = it.w.clk.Now(ctx)
-		it.disabled = true
-		if v == activities.Revoke {
-			it.revoked = true
-		}
+		it.disabled = it.disabled || v != activities.EndSessions
+		it.revoked = it.revoked || v == activities.Revoke
 	}
 	return err
 }
@@ -262,10 +343,10 @@ func (it *item) waitQuiet(ctx workflow.Context) error {
 		until := it.w.clk.Now(ctx).Add(quiet)
 		it.wait(ctx, "quiet time: nobody may miss the key", it.owner(), until)
 		_, err := it.w.clk.Wait(ctx, until, "quiet time of "+it.v.Short, func() bool {
-			return it.promoted || it.accepted != nil || (it.restore != nil && !it.restored)
+			return it.leaves() || (it.restore != nil && !it.restored)
 		})
 		it.going(ctx)
-		if err != nil || it.accepted != nil || it.promoted || it.restore == nil || it.restored {
+		if err != nil || it.leaves() || it.restore == nil || it.restored {
 			return err
 		}
 		if err := it.doRestore(ctx, *it.restore); err != nil {
@@ -276,16 +357,22 @@ func (it *item) waitQuiet(ctx workflow.Context) error {
 
 func (it *item) doRestore(ctx workflow.Context, cmd WaveCommand) error {
 	it.restored = true
+	if !cmd.Until.After(it.w.clk.Now(ctx)) {
+		return nil // its time was over before it could begin
+	}
 	a, err := it.must(ctx, activities.Restore, activities.Request{Ref: it.ref, Until: cmd.Until})
-	if err != nil || !a.Outcome.Reached() {
+	if err != nil || it.leaves() || !a.Outcome.Reached() && a.Outcome != activities.Unclear {
 		return err
 	}
-	it.v.Death.State, it.disabled = "alive", false
+	it.v.Death.State, it.disabled, it.sure = "alive", false, false
 	it.wait(ctx, "restored by "+cmd.Actor+" until the time given", it.owner(), cmd.Until)
-	if _, err := it.w.clk.Wait(ctx, cmd.Until, "end of restore", func() bool { return it.promoted || it.accepted != nil }); err != nil {
+	if _, err := it.w.clk.Wait(ctx, cmd.Until, "end of restore", it.leaves); err != nil {
 		return err
 	}
 	it.going(ctx)
+	if it.turning() {
+		return nil // revoke-now disables it
+	}
 	if err := it.disable(ctx); err != nil {
 		return err
 	}
@@ -294,37 +381,55 @@ func (it *item) doRestore(ctx workflow.Context, cmd WaveCommand) error {
 
 // finish proves the end once more after the last kill and sets the end state.
 func (it *item) finish(ctx workflow.Context) error {
-	if it.v.Death.State != "dead" {
-		if err := it.kill(ctx); err != nil || it.accepted != nil {
-			return err
-		}
-	}
 	for {
+		if it.v.Death.State != "dead" {
+			if err := it.kill(ctx); err != nil || it.accepted != nil {
+				return err
+			}
+		}
+		if !it.provable() {
+			_, _, err := it.w.human(ctx, it, view.Human{What: "nothing can prove " + it.v.Short + " dead: only an accepted risk ends it"}, time.Time{}, nil)
+			if err != nil || it.accepted != nil {
+				return err
+			}
+			continue
+		}
 		// The proof must hold after the last kill, not only before it.
 		dead, err := it.confirm(ctx)
 		if err != nil || it.accepted != nil {
 			return err
 		}
-		if dead {
+		if !dead {
+			it.v.Death.State = "alive"
+			continue
+		}
+		if it.revoked {
 			break
 		}
-		it.v.Death.State = "alive"
-		if err := it.kill(ctx); err != nil {
-			return err
+		if info, ok := it.w.kind(it.ref.Key).Verbs[activities.Revoke]; ok && info.Support == activities.ByAPI {
+			if err := it.revoke(ctx); err != nil || it.accepted != nil {
+				return err
+			}
+			continue
 		}
-	}
-	if !it.revoked {
-		_, _, err := it.w.human(ctx, it, view.Human{What: it.v.Short + " is proven dead but not destroyed: revoke it by hand or accept the risk"}, time.Time{}, func() bool { return it.revoked })
+		_, ok, err := it.w.human(ctx, it, view.Human{What: it.v.Short + " is proven dead but not destroyed: destroy it by hand and resolve, or accept the risk"}, time.Time{}, nil)
 		if err != nil || it.accepted != nil {
 			return err
 		}
+		it.revoked = ok
+		it.killed = it.w.clk.Now(ctx)
 	}
-	it.v.EndState = "revoked-verified"
-	it.publish(ctx)
+	it.end(ctx, endRevoked)
 	if it.plan.Adopt {
 		return it.adopt(ctx)
 	}
 	return nil
+}
+
+// provable tells whether the provider can be asked whether the key works.
+func (it *item) provable() bool {
+	_, ok := it.w.kind(it.ref.Key).Verbs[activities.Probe]
+	return ok || it.w.off(OffProbeOld)
 }
 
 // unheld waits while a hold names the item.
@@ -352,11 +457,16 @@ func (it *item) command(cmd WaveCommand) {
 		if !it.restored {
 			it.restore = &cmd
 		}
+	case cmdOverride:
+		it.cutNow = true
 	case cmdForget:
-		// The sealed secret is destroyed: from now on the provider's state answers.
-		it.ref.Secret = ""
+		// The sealed secrets are destroyed: from now on the provider's state answers
+		// for the old key, and the use by dependents for the new one.
+		it.ref.Secret, it.handle = "", ""
 	case cmdAccept:
-		it.accepted = &cmd
+		if it.v.EndState == "" {
+			it.accepted = &cmd
+		}
 	}
 }
 

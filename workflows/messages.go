@@ -33,6 +33,8 @@ const (
 	SignalCommand = "wave-command"
 	// SignalStop ends a watch before its time.
 	SignalStop = "stop"
+	// SignalMore gives a running watch further dead keys ([WatchMore]).
+	SignalMore = "more"
 )
 
 // UpdateClaim is the register's update ([Claim] -> [ClaimResult]). The updates of

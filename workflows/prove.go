@@ -2,7 +2,6 @@ package workflows
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
@@ -11,6 +10,7 @@ import (
 	"rekey/internal/canon"
 	"rekey/internal/event"
 	"rekey/internal/view"
+	"rekey/playbooks"
 )
 
 // verdict is what a series of probes says.
@@ -51,7 +51,7 @@ func (it *item) prove(ctx workflow.Context, mode string) (verdict, error) {
 	it.v.Death.Vantages = vantages
 	it.publish(ctx)
 	var first time.Time
-	began := w.clk.Now(ctx)
+	clear := w.clk.Now(ctx)
 	for {
 		if it.accepted != nil {
 			return interrupted, nil
@@ -63,6 +63,7 @@ func (it *item) prove(ctx workflow.Context, mode string) (verdict, error) {
 		now := w.clk.Now(ctx)
 		switch saw {
 		case activities.ProbeAlive:
+			clear = now
 			it.v.Death.LastAlive = canon.Time(at)
 			it.v.Death.Refusals, it.v.Death.FirstRefused, first = 0, "", time.Time{}
 			it.publish(ctx)
@@ -71,6 +72,7 @@ func (it *item) prove(ctx workflow.Context, mode string) (verdict, error) {
 				return stillAlive, nil
 			}
 		case activities.ProbeRefused:
+			clear = now
 			it.v.Death.Refusals++
 			if first.IsZero() {
 				first = at
@@ -87,7 +89,7 @@ func (it *item) prove(ctx workflow.Context, mode string) (verdict, error) {
 				return provenDead, nil
 			}
 		default:
-			if now.Sub(began) >= lookAgain && it.v.Death.Refusals == 0 {
+			if now.Sub(clear) >= lookAgain {
 				it.v.Death.State = "unclear"
 				return notProven, nil
 			}
@@ -144,14 +146,20 @@ func (it *item) vantages(mode string) []string {
 	return all[:min(len(all), max(it.w.pb.Verify.Vantage, 1))]
 }
 
+// resure is how often a Disable whose own answer was unclear is made again when
+// the key turns out to be alive, before the ladder is climbed: the ladder is for
+// keys that outlive their Disable.
+const resure = 2
+
 // kill proves the key dead, climbing the ladder while it is alive, and looks for
-// what it left behind.
+// what it left behind. Where nothing can be asked there is no proof, and the item
+// ends by decision only (see [item.finish]).
 func (it *item) kill(ctx workflow.Context) error {
 	w := it.w
-	if _, ok := w.kind(it.ref.Key).Verbs[activities.Probe]; !ok {
+	if !it.provable() {
 		it.v.Death.State = "human"
-		_, _, err := w.human(ctx, it, view.Human{What: "nothing can prove " + it.v.Short + " dead: only an accepted risk ends it"}, time.Time{}, nil)
-		return err
+		it.publish(ctx)
+		return nil
 	}
 	prop := time.Duration(w.kind(it.ref.Key).PropagationMs) * time.Millisecond
 	if !w.off(OffProbeOld) && it.v.Death.State != "dead" {
@@ -163,32 +171,36 @@ func (it *item) kill(ctx workflow.Context) error {
 			return err
 		}
 	}
-	mode := it.probeMode()
-	for {
-		v, err := it.prove(ctx, mode)
+	for again := 0; ; {
+		v, err := it.prove(ctx, it.deathMode())
 		if err != nil || v == interrupted {
 			return err
 		}
 		switch v {
 		case provenDead:
 			if it.v.Death.Rung == "" {
-				it.v.Death.Rung = "key"
+				it.v.Death.Rung = string(playbooks.RungKey)
 			}
 			record(ctx, w.clk.Now(ctx), event.Event{Type: event.EventProbe, FP: it.v.FP, Result: "dead", Attrs: map[string]string{
 				"grade": it.v.Death.Grade, "refusals": itoa(it.v.Death.Refusals), "rung": it.v.Death.Rung, "first_refused": it.v.Death.FirstRefused,
 			}})
 			return it.settle(ctx)
 		case stillAlive:
-			dead, err := it.climb(ctx)
-			if err != nil || it.accepted != nil {
-				return err
-			}
-			if dead {
+			record(ctx, w.clk.Now(ctx), event.Event{Type: event.EventProbe, FP: it.v.FP, Result: "alive", Attrs: map[string]string{"last_alive": it.v.Death.LastAlive, "rung": it.v.Death.Rung}})
+			it.publish(ctx)
+			if !it.sure && !it.revoked && again < resure {
+				again++
+				it.disabled = false
+				if err := it.disable(ctx); err != nil || it.leaves() {
+					return err
+				}
 				continue
 			}
-			mode = it.probeMode()
+			if err := it.climb(ctx); err != nil || it.accepted != nil {
+				return err
+			}
 		case notProven:
-			it.v.Death.State = "unclear"
+			it.publish(ctx)
 			_, _, err := w.human(ctx, it, view.Human{
 				What: fmt.Sprintf("probes of %s give no clear answer: mend the path to %s, then resolve", it.v.Short, it.ref.Key.Provider),
 			}, w.clk.Now(ctx).Add(lookAgain), nil)
@@ -238,7 +250,9 @@ func (it *item) sweep(ctx workflow.Context) (string, error) {
 			req.Ours = append(req.Ours, other.newKey)
 		}
 	}
-	a, err := w.call.until(ctx, activities.Sweep, req, nil, func() bool { return it.accepted != nil })
+	// What cannot be read in time is said to be unseen: a sweep holds no kill up.
+	limit := req.Now.Add(w.pb.Scope.Timeout.Std())
+	a, err := w.call.until(ctx, activities.Sweep, req, nil, func() bool { return it.accepted != nil || !w.clk.Now(ctx).Before(limit) })
 	if err != nil {
 		return "", err
 	}
@@ -268,9 +282,11 @@ func (it *item) confirm(ctx workflow.Context) (bool, error) {
 	return saw != activities.ProbeAlive, err
 }
 
-// deathMode is how the death of the rung that killed the key shows.
+// deathMode is how the death of the rung that killed the key shows: under ended
+// sessions and a Deny authentication alone still answers, and a harmless action is
+// refused.
 func (it *item) deathMode() string {
-	if it.ref.Secret != "" && slices.Contains([]string{"sessions", "principal", "network-bind", "parent-deny"}, it.v.Death.Rung) {
+	if it.rung > 0 && it.ref.Secret != "" && it.w.kind(it.ref.Key).ProbeAction {
 		return activities.ProbeAction
 	}
 	return it.probeMode()

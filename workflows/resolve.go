@@ -24,10 +24,17 @@ func (r *incident) doResolve(ctx workflow.Context, s statement.Statement, _ stri
 		return Decision{}, &refusal{view.CodeInvalid, fmt.Sprintf("a step cannot be resolved as %q", s.As), "done, by-hand, adopted, waived, accepted-risk, never-existed-proven or customer-action-open"}
 	}
 	if s.Task == "" {
-		if s.As != "adopted" {
+		switch s.As {
+		case "adopted":
+			return r.tell(ctx, s, cmdAttest)
+		case "override-cutoff":
+			if _, no := pickRole(r.person(s.Actor), s.Role, []string{"commander", "security"}); no != nil {
+				return Decision{}, no // it breaks who has not moved
+			}
+			return r.tell(ctx, s, cmdOverride)
+		default:
 			return Decision{}, &refusal{view.CodeInvalid, "say which step is resolved", "`rekey incident show " + r.in.ID + "` lists the open steps; give --task"}
 		}
-		return r.attest(ctx, s)
 	}
 	i := slices.IndexFunc(r.st.Humans, func(h view.Human) bool { return h.ID == s.Task })
 	if i < 0 {
@@ -36,6 +43,9 @@ func (r *incident) doResolve(ctx workflow.Context, s statement.Statement, _ stri
 	h := &r.st.Humans[i]
 	if h.State != "open" {
 		return Decision{}, &refusal{view.CodeNotFound, "step " + h.ID + " is " + h.State + " already", "nothing to do"}
+	}
+	if h.FP != "" && r.st.Left[h.FP] == h.ID {
+		return Decision{}, &refusal{view.CodeInvalid, "step " + h.ID + " stands for the item itself: it is over when the item has an end state", "resolve --as accepted-risk, never-existed-proven or, where it is a customer's, customer-action-open"}
 	}
 	h.State, h.By = "done", s.Actor
 	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventHumanDone, Actor: s.Actor, Auth: s.Method, FP: h.FP, Result: s.As, Attrs: map[string]string{"task": h.ID, "what": h.What, "says": s.Text}})
@@ -46,20 +56,26 @@ func (r *incident) doResolve(ctx workflow.Context, s statement.Statement, _ stri
 	return Decision{ID: h.ID, State: h.State}, nil
 }
 
-// attest takes a person's word that the dependents of items have moved.
-func (r *incident) attest(ctx workflow.Context, s statement.Statement) (Decision, *refusal) {
+// tell passes a person's word about items on to their waves: that the dependents
+// have moved, or that the cut-off is now.
+func (r *incident) tell(ctx workflow.Context, s statement.Statement, kind string) (Decision, *refusal) {
 	fps, no := r.itemsOf(s)
 	if no != nil {
 		return Decision{}, no
 	}
 	if len(fps) == 0 {
-		return Decision{}, &refusal{view.CodeInvalid, "say whose dependents have moved", "give --item"}
+		return Decision{}, &refusal{view.CodeInvalid, "say which items it is about", "give --item"}
 	}
 	for _, fp := range fps {
-		r.command(ctx, r.viewOf(fp).Wave, WaveCommand{Kind: cmdAttest, FPs: []string{fp}, Actor: s.Actor})
+		if w := r.waveN(r.viewOf(fp).Wave); w == nil || w.State != waveRunning {
+			return Decision{}, &refusal{view.CodeNotFound, "no wave moves " + r.viewOf(fp).Short, "`rekey incident show " + r.in.ID + "` says where it stands"}
+		}
 	}
-	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventHumanDone, Actor: s.Actor, Auth: s.Method, Result: "adopted", Attrs: map[string]string{"items": strings.Join(shorts(fps), ","), "says": s.Text}})
-	return Decision{State: "attested"}, nil
+	for _, fp := range fps {
+		r.command(ctx, r.viewOf(fp).Wave, WaveCommand{Kind: kind, FPs: []string{fp}, Actor: s.Actor, Text: s.Text})
+	}
+	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventHumanDone, Actor: s.Actor, Auth: s.Method, Result: s.As, Attrs: map[string]string{"items": strings.Join(shorts(fps), ","), "says": s.Text}})
+	return Decision{State: s.As}, nil
 }
 
 // resolveItems opens the vote about an end state that people decide.
@@ -99,13 +115,6 @@ func (r *incident) resolveItems(ctx workflow.Context, s statement.Statement) (De
 		name = approveFalseAlarm
 	}
 	r.open(ctx, need, Approval{For: name, WaveHash: hash, What: fmt.Sprintf("%d item(s) end as %s: %s", len(fps), s.As, s.Text), Items: fps, As: s.As, Until: s.Until, Text: s.Text, By: s.Actor})
-	a := &r.st.Approvals[len(r.st.Approvals)-1]
-	if name == approveFalseAlarm {
-		a.Needed = max(a.Needed, 2) // design section 3: a false alarm takes two people
-		if r.set.Solo {
-			a.Needed = 1
-		}
-	}
 	return r.castFirst(ctx, s)
 }
 
@@ -134,7 +143,10 @@ func (r *incident) doClose(ctx workflow.Context, s statement.Statement, _ string
 			return Decision{}, &refusal{view.CodeInvalid, "step " + h.ID + " is open: " + h.What, "resolve it first"}
 		}
 	}
-	r.closing = true
+	if !r.wavesEnded() {
+		return Decision{}, &refusal{view.CodeInvalid, "a wave still waits for the adoption of a replacement", "resolve --as adopted or waived"}
+	}
+	r.st.Closing = true
 	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventNote, Actor: s.Actor, Auth: s.Method, Attrs: map[string]string{"text": "asks to close: " + s.Text}})
 	return Decision{State: "closing"}, nil
 }

@@ -19,43 +19,49 @@ import (
 // round until nothing new turns up.
 func (r *incident) scope(ctx workflow.Context) error {
 	r.st.Scoping = false
+	reread := r.st.Reread
+	r.st.Reread = false
 	if r.st.ScopeVersion == 0 {
 		r.enter(ctx, phaseScope)
 	}
 	before := r.fps()
+	read := map[string]bool{}
+	for _, s := range r.st.Items {
+		read[s.Key.FP] = s.Reading != nil && !reread
+	}
 	for _, rep := range r.st.Reports {
 		r.addItem(Scoped{Key: rep.Key, Alias: rep.Alias, Secret: rep.Secret, Basis: "report", Why: "reported by " + rep.Source, Exposure: rep.Exposure})
 		for _, e := range rep.Evidence {
 			r.keep(e)
 		}
 	}
-	for depth := 0; depth <= r.pb.Scope.Depth; depth++ {
-		read, err := r.inspectNew(ctx)
-		if err != nil {
+	for depth := 0; ; depth++ {
+		if err := r.inspectNew(ctx, read); err != nil {
 			return err
+		}
+		if depth > r.pb.Scope.Depth {
+			break
 		}
 		grew, err := r.expand(ctx, depth)
 		if err != nil {
 			return err
 		}
-		if !grew && !read {
-			break
-		}
-		if !grew && depth > 0 {
+		if !grew {
 			break
 		}
 	}
+	r.dropOurs()
 	if err := r.claim(ctx); err != nil {
 		return err
 	}
 	if err := r.preserve(ctx); err != nil {
 		return err
 	}
-	added := diff(r.fps(), before)
+	added, removed := diff(r.fps(), before), diff(before, r.fps())
 	r.st.ScopeVersion++
 	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventScope, Attrs: map[string]string{
 		"version": itoa(r.st.ScopeVersion), "items": itoa(len(r.st.Items)), "reachable": itoa(max(r.st.Reachable, len(r.st.Items))),
-		"added": strings.Join(shorts(added), ","), "removed": "", "unseen": itoa(len(r.st.Unseen)), "dark": itoa(len(r.st.Dark)),
+		"added": strings.Join(shorts(added), ","), "removed": strings.Join(shorts(removed), ","), "unseen": itoa(len(r.st.Unseen)), "dark": itoa(len(r.st.Dark)),
 	}})
 	return r.replan(ctx)
 }
@@ -84,24 +90,26 @@ func (r *incident) addItem(s Scoped) bool {
 
 // inspectNew reads every item that was not read in this version, all at once: a
 // slow one delays no other.
-func (r *incident) inspectNew(ctx workflow.Context) (bool, error) {
+func (r *incident) inspectNew(ctx workflow.Context, read map[string]bool) error {
 	now := r.clk.Now(ctx)
 	var todo []int
 	for i, s := range r.st.Items {
-		info, ok := r.set.Kinds[s.Key.Provider+"/"+s.Key.Kind].Verbs[activities.Inspect]
-		if !ok || info.Support != activities.ByAPI {
-			if s.Reading == nil {
-				r.unseen(activities.Unseen{Source: s.Key.Provider, Why: "the provider has no Inspect for " + s.Key.Kind})
-				r.st.Items[i].Reading = &activities.InspectResult{}
-			}
+		if read[s.Key.FP] {
 			continue
 		}
-		if s.Reading == nil {
-			todo = append(todo, i)
+		read[s.Key.FP] = true
+		info, ok := r.set.Kinds[s.Key.Provider+"/"+s.Key.Kind].Verbs[activities.Inspect]
+		if !ok || info.Support != activities.ByAPI {
+			u := activities.Unseen{Source: s.Key.Provider, Why: "the provider has no Inspect for " + s.Key.Kind}
+			r.unseen(u)
+			// "uses" is the source whose absence makes every fact about use unknown.
+			r.st.Items[i].Reading = &activities.InspectResult{Unseen: []activities.Unseen{{Source: "uses", Why: u.Why}}}
+			continue
 		}
+		todo = append(todo, i)
 	}
 	if len(todo) == 0 {
-		return false, nil
+		return nil
 	}
 	var compromised []string
 	for _, s := range r.st.Items {
@@ -122,16 +130,27 @@ func (r *incident) inspectNew(ctx workflow.Context) (bool, error) {
 		})
 	}
 	wg.Wait(ctx)
+	keys := make([]activities.Key, len(todo))
 	for n, i := range todo {
+		keys[n] = r.st.Items[i].Key
+	}
+	for n := range todo {
 		if errs[n] != nil {
-			return false, errs[n]
+			return errs[n]
 		}
 		a := got[n]
-		s := &r.st.Items[i]
-		if a.Inspect == nil {
-			s.Reading = &activities.InspectResult{Unseen: []activities.Unseen{{Source: s.Key.Provider, Why: a.Detail, Permission: a.Permission}}}
-		} else {
+		// By name, not by place: a finding puts items in between.
+		s := r.item(keys[n].FP)
+		switch {
+		case a.Inspect != nil:
 			s.Reading = a.Inspect
+		case s.Reading == nil:
+			s.Reading = &activities.InspectResult{Unseen: []activities.Unseen{
+				{Source: s.Key.Provider, Why: a.Detail, Permission: a.Permission}, {Source: "uses", Why: a.Detail, Permission: a.Permission},
+			}}
+		default: // what was read before is better than nothing, and the gap is on record
+			r.unseen(activities.Unseen{Source: s.Key.Provider, Why: a.Detail, Permission: a.Permission})
+			continue
 		}
 		if s.Reading.Principal != "" {
 			s.Key.Principal = s.Reading.Principal
@@ -144,11 +163,12 @@ func (r *incident) inspectNew(ctx workflow.Context) (bool, error) {
 				r.st.Dark = append(r.st.Dark, d)
 			}
 		}
+		from := s.Key
 		for _, f := range s.Reading.Findings {
-			r.finding(ctx, s.Key, f)
+			r.finding(ctx, from, f)
 		}
 	}
-	return true, nil
+	return nil
 }
 
 // expand asks the estate for what the items reach.
@@ -205,11 +225,18 @@ func (r *incident) claim(ctx workflow.Context) error {
 	for i := range r.st.Items {
 		s := &r.st.Items[i]
 		owner := res.Owners[s.Key.FP]
+		if owner == "" || owner == r.in.ID {
+			owner = res.Owners[s.Alias]
+		}
 		if owner == "" || owner == r.in.ID || s.Conflict != "" {
 			continue
 		}
 		s.Conflict = owner
-		r.human(ctx, view.Human{FP: s.Key.FP, What: fmt.Sprintf("%s belongs to incident %s: see there, then resolve --as accepted-risk or never-existed-proven here", s.Key.Short(), owner)})
+		if r.inWave(s.Key.FP) {
+			continue // it moves here already: said, and not stopped half way
+		}
+		h := r.human(ctx, view.Human{FP: s.Key.FP, What: fmt.Sprintf("%s belongs to incident %s: see there, then resolve --as accepted-risk or never-existed-proven here", s.Key.Short(), owner)})
+		r.leave(s.Key.FP, h.ID)
 	}
 	return nil
 }
@@ -245,6 +272,9 @@ func (r *incident) finding(ctx workflow.Context, from activities.Key, f activiti
 			return
 		}
 	}
+	if f.Key != nil && r.ours(f.Key.ID) {
+		return
+	}
 	r.st.Findings = append(r.st.Findings, f)
 	if f.Key != nil && f.Key.FP != "" {
 		s := Scoped{Key: *f.Key, Basis: "sweep", Why: f.Why, CreatedByCompromised: f.By != "", Unattributed: f.By == ""}
@@ -260,6 +290,20 @@ func (r *incident) finding(ctx workflow.Context, from activities.Key, f activiti
 	r.human(ctx, view.Human{
 		FP:   from.FP,
 		What: fmt.Sprintf("%s %s appeared around the leaked key (%s): remove it or say why it may stay, then resolve", f.What, f.ID, f.Why),
+	})
+}
+
+// ours tells whether this incident made a key, as the replacement of an item. One
+// wave's sweep sees what another has issued.
+func (r *incident) ours(id string) bool {
+	return id != "" && slices.ContainsFunc(r.st.Views, func(v view.Item) bool { return v.Adoption.NewKeyID == id })
+}
+
+// dropOurs takes replacements out of scope that a sweep found before their wave
+// had said that it made them.
+func (r *incident) dropOurs() {
+	r.st.Items = slices.DeleteFunc(r.st.Items, func(s Scoped) bool {
+		return s.Basis == "sweep" && r.ours(s.Key.ID) && !r.inWave(s.Key.FP)
 	})
 }
 
@@ -324,7 +368,7 @@ func shorts(fps []string) []string {
 }
 
 // human opens a step of the incident itself (a wave's steps come as events).
-func (r *incident) human(ctx workflow.Context, h view.Human) {
+func (r *incident) human(ctx workflow.Context, h view.Human) view.Human {
 	h.ID = fmt.Sprintf("h0-%d", len(r.st.Humans)+1)
 	h.State = "open"
 	if h.Owner == "" {
@@ -335,4 +379,5 @@ func (r *incident) human(ctx workflow.Context, h view.Human) {
 	r.st.Humans = append(r.st.Humans, h)
 	r.changed = true
 	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventHuman, FP: h.FP, Attrs: map[string]string{"task": h.ID, "what": h.What, "owner": h.Owner, "due": h.Due}})
+	return h
 }

@@ -2,8 +2,8 @@ package workflows
 
 import (
 	"slices"
+	"time"
 
-	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -30,7 +30,7 @@ func (r *incident) dangling() int {
 		v := r.viewOf(s.Key.FP)
 		switch v.EndState {
 		case endAccepted, endCustomer:
-			if !r.st.FalseAlarm {
+			if !r.falseAlarm() {
 				n++
 			}
 		case endRevoked, endExpired:
@@ -47,40 +47,72 @@ func (r *incident) dangling() int {
 	return n
 }
 
+// falseAlarm tells whether people said that nothing of this was real: then no item
+// was killed, and an accepted risk is none (design section 3).
+func (r *incident) falseAlarm() bool {
+	return r.st.FalseAlarm && !slices.ContainsFunc(r.st.Items, func(s Scoped) bool {
+		end := r.peek(s.Key.FP).EndState
+		return end != endNever && end != endAccepted
+	})
+}
+
 // settleUp does the balance: it closes as contained when every item is in an end
 // state, as all-clear when nothing is open besides, and tells whether the incident
 // is over.
 func (r *incident) settleUp(ctx workflow.Context) (bool, error) {
-	now := r.clk.Now(ctx)
-	if !r.st.Forgotten && r.hasSecrets() && !now.Before(r.st.Opened.Add(secretLife)) {
+	if !r.st.Forgotten && r.hasSecrets() && !r.clk.Now(ctx).Before(r.secretsDue()) {
 		if err := r.forget(ctx, "72 h have passed"); err != nil {
 			return false, err
 		}
 	}
-	if r.st.Scoping || r.st.Triaged < len(r.st.Reports) || r.st.ScopeVersion == 0 || len(r.openItems()) > 0 {
-		r.setState(ctx)
+	if r.unsettled() {
+		if len(r.openItems()) > 0 {
+			r.st.Contained = time.Time{} // a later finding takes it back
+		}
+		if r.st.Contained.IsZero() {
+			r.setState(ctx)
+		}
 		return false, nil
 	}
 	if r.st.Contained.IsZero() {
-		r.st.Contained = now
+		r.st.Contained = r.clk.Now(ctx)
 		if err := r.wrapUp(ctx, r.dangling() == 0 && r.wavesEnded()); err != nil {
 			return false, err
 		}
 	}
-	if r.dangling() > 0 || !r.wavesEnded() {
-		r.setState(ctx)
-		return false, nil
+	if r.unsettled() {
+		return false, nil // something came while the bundle was sealed
 	}
-	if r.st.Closed.IsZero() {
-		if err := r.allClear(ctx); err != nil {
+	switch {
+	case r.dangling() == 0 && r.wavesEnded():
+		if err := r.finish(ctx, stateAllClear); err != nil {
 			return false, err
 		}
+	case r.st.Closing && r.closable():
+		if err := r.finish(ctx, stateContained); err != nil {
+			return false, err
+		}
+	default:
+		return false, nil
 	}
 	return true, nil
 }
 
+// unsettled tells whether an item is not in an end state, or evidence may bring
+// another one.
+func (r *incident) unsettled() bool {
+	return r.st.Scoping || r.st.Replan || r.st.Triaged < len(r.st.Reports) || r.st.ScopeVersion == 0 || len(r.openItems()) > 0
+}
+
+// closable tells whether a person may close what is contained: only accepted
+// risks and what customers must do are open, each with an owner.
+func (r *incident) closable() bool {
+	open := slices.ContainsFunc(r.st.Humans, func(h view.Human) bool { return h.State == "open" })
+	return len(r.openItems()) == 0 && r.wavesEnded() && !open
+}
+
 func (r *incident) wavesEnded() bool {
-	return !slices.ContainsFunc(r.st.Waves, func(w WaveRun) bool { return w.State != "ended" })
+	return !slices.ContainsFunc(r.st.Waves, func(w WaveRun) bool { return w.State != waveOver })
 }
 
 // wrapUp is the way from the last proven end to the first sealed bundle.
@@ -95,19 +127,19 @@ func (r *incident) wrapUp(ctx workflow.Context, clear bool) error {
 	r.st.State = stateContained
 	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventClosed, Result: stateContained, Attrs: r.balance()})
 	r.upsert(ctx)
-	if err := r.startWatch(ctx); err != nil {
+	if err := r.watch(ctx); err != nil {
 		return err
 	}
 	return r.seal(ctx, false)
 }
 
-// allClear closes the incident for good.
-func (r *incident) allClear(ctx workflow.Context) error {
+// finish closes the incident for good and seals its bundle.
+func (r *incident) finish(ctx workflow.Context, state string) error {
 	r.st.Closed = r.clk.Now(ctx)
-	r.st.State = stateAllClear
-	record(ctx, r.st.Closed, event.Event{Type: event.EventClosed, Result: stateAllClear, Attrs: r.balance()})
+	r.st.State = state
+	record(ctx, r.st.Closed, event.Event{Type: event.EventClosed, Result: state, Attrs: r.balance()})
 	r.upsert(ctx)
-	if err := r.startWatch(ctx); err != nil {
+	if err := r.watch(ctx); err != nil {
 		return err
 	}
 	return r.seal(ctx, true)
@@ -138,9 +170,15 @@ func (r *incident) forget(ctx workflow.Context, why string) error {
 	if _, err := engineCall[struct{}](ctx, r.clk, engine, ActivityForget, "destroy the sealed secrets", ForgetInput{Incident: r.in.ID}); err != nil {
 		return err
 	}
-	r.st.Forgotten = true
+	r.st.Forgotten, r.st.SecretSince = true, time.Time{}
+	for i := range r.st.Items {
+		r.st.Items[i].Secret = "" // the handle leads nowhere any more
+	}
+	for i := range r.st.Reports {
+		r.st.Reports[i].Secret = ""
+	}
 	for _, w := range r.st.Waves {
-		if w.State == "running" {
+		if w.State == waveRunning {
 			r.command(ctx, w.Wave.N, WaveCommand{Kind: cmdForget, FPs: itemFPs(w.Wave)})
 		}
 	}
@@ -148,18 +186,24 @@ func (r *incident) forget(ctx workflow.Context, why string) error {
 	return nil
 }
 
-// startWatch starts the watch on the dead keys, once.
-func (r *incident) startWatch(ctx workflow.Context) error {
+// watch has the dead keys watched. Where an earlier life of the incident, or an
+// earlier end, has started the watch, it is told of the keys that came since.
+func (r *incident) watch(ctx workflow.Context) error {
 	window := r.pb.Watch.For.Std()
-	if !r.st.WatchUntil.IsZero() || window <= 0 {
+	if window <= 0 {
 		return nil
 	}
 	defer r.clk.working()()
 	now := r.clk.Now(ctx)
-	in := WatchInput{Incident: r.in.ID, Settings: r.in.Settings, Since: now, Until: now.Add(window), Now: now}
+	in := WatchInput{Incident: r.in.ID, Settings: r.in.Settings, Since: now, Until: now.Add(window), Now: now, Dead: map[string]time.Time{}}
 	for _, s := range r.st.Items {
 		if v := r.viewOf(s.Key.FP); v.EndState == endRevoked || v.EndState == endExpired {
 			in.Keys = append(in.Keys, s.Key)
+			in.Dead[s.Key.FP] = now
+			// From the first refusal on, no use may succeed.
+			if dead := parseTime(v.Death.FirstRefused); !dead.IsZero() {
+				in.Dead[s.Key.FP] = dead
+			}
 		}
 	}
 	for _, w := range r.st.Waves {
@@ -168,18 +212,30 @@ func (r *incident) startWatch(ctx workflow.Context) error {
 	if len(in.Keys) == 0 {
 		return nil
 	}
-	child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-		WorkflowID:            WatchID(r.in.ID),
-		ParentClosePolicy:     enums.PARENT_CLOSE_POLICY_ABANDON,
-		StaticSummary:         "use of a dead key raises an alarm",
-		TypedSearchAttributes: temporal.NewSearchAttributes(AttrIncident.ValueSet(r.in.ID)),
-	}), TypeWatch, in)
-	var exec workflow.Execution
-	if err := child.GetChildWorkflowExecution().Get(ctx, &exec); err != nil && !temporal.IsWorkflowExecutionAlreadyStartedError(err) {
-		return err
+	for n := 1; ; n++ {
+		if r.st.WatchUntil.IsZero() {
+			err := r.child(ctx, WatchID(r.in.ID), "use of a dead key raises an alarm", TypeWatch, in)
+			if err == nil {
+				r.st.WatchUntil = in.Until
+				return nil
+			}
+			if !temporal.IsWorkflowExecutionAlreadyStartedError(err) {
+				return err
+			}
+		}
+		more := WatchMore{Keys: in.Keys, Dead: in.Dead, Workflows: in.Workflows, Until: in.Until}
+		if err := workflow.SignalExternalWorkflow(ctx, WatchID(r.in.ID), "", SignalMore, more).Get(ctx, nil); err == nil {
+			r.st.WatchUntil = in.Until
+			return nil
+		} else if temporal.IsCanceledError(err) {
+			return err
+		}
+		// It has ended in between: start a new one.
+		r.st.WatchUntil = time.Time{}
+		if err := workflow.Sleep(ctx, backoff(n)); err != nil {
+			return err
+		}
 	}
-	r.st.WatchUntil = in.Until
-	return nil
 }
 
 // seal writes the bundle of what happened so far.
@@ -210,9 +266,6 @@ func (r *incident) seal(ctx workflow.Context, final bool) error {
 
 // setState tells open from waiting.
 func (r *incident) setState(ctx workflow.Context) {
-	if !r.st.Contained.IsZero() {
-		return
-	}
 	state := stateOpen
 	for _, a := range r.st.Approvals {
 		if a.State == "open" {

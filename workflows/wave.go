@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
@@ -42,7 +43,7 @@ type wave struct {
 // the first kill to a proven end. It is started by the incident and outlives any
 // run of it; it ends when each of its items has ended.
 func Wave(ctx workflow.Context, in WaveInput) error {
-	clk, err := newClock(ctx, in.Settings.Virtual, in.Now)
+	clk, err := newClock(ctx, in.Settings.Virtual, in.Now, 0)
 	if err != nil {
 		return err
 	}
@@ -50,7 +51,7 @@ func Wave(ctx workflow.Context, in WaveInput) error {
 		in: in, pb: &in.Settings.Playbook, clk: clk,
 		granted: map[string]bool{}, denied: map[string]string{}, resolved: map[string]WaveCommand{}, asked: map[string]bool{},
 	}
-	w.call = &caller{incident: in.Incident, prefix: "wave/" + itoa(in.Wave.N), clk: clk, off: w.off}
+	w.call = &caller{incident: in.Incident, prefix: "wave/" + itoa(in.Wave.N) + in.Life, clk: clk, off: w.off}
 	for _, p := range in.Wave.Items {
 		w.items = append(w.items, newItem(w, p))
 	}
@@ -103,8 +104,15 @@ func (w *wave) listen(ctx workflow.Context) {
 	}
 }
 
-// emit queues an event for the incident.
+// emit queues an event for the incident. A state of an item that nobody was told
+// yet is overtaken by the next one.
 func (w *wave) emit(e WaveEvent) {
+	if n := len(w.outbox) - 1; n > 0 && e.Kind == waveItem {
+		if last := &w.outbox[n]; last.Kind == waveItem && last.Item.FP == e.Item.FP {
+			last.Item = e.Item
+			return
+		}
+	}
 	w.seq++
 	e.Seq, e.Wave = w.seq, w.in.Wave.N
 	w.outbox = append(w.outbox, e)
@@ -113,7 +121,7 @@ func (w *wave) emit(e WaveEvent) {
 // send delivers the events one after another. A signal that was accepted by the
 // server is in the incident's history; one that was not is sent again.
 func (w *wave) send(ctx workflow.Context) {
-	for {
+	for failed := 0; ; {
 		if err := workflow.Await(ctx, func() bool { return len(w.outbox) > 0 }); err != nil {
 			return
 		}
@@ -123,65 +131,85 @@ func (w *wave) send(ctx workflow.Context) {
 		if err != nil {
 			// The incident is between two runs, or closed by force. Its items are real
 			// all the same: go on, and try again.
-			if workflow.Sleep(ctx, backoffFirst) != nil {
+			failed++
+			if workflow.Sleep(ctx, backoff(failed)) != nil {
 				return
 			}
 			continue
 		}
+		failed = 0
 		w.outbox = w.outbox[1:]
 	}
 }
 
 // ask asks the incident for a vote and waits for it. It gives false when people
-// said no.
+// said no, or when the item goes another way meanwhile.
 func (w *wave) ask(ctx workflow.Context, it *item, a Ask) (bool, error) {
+	if a.Rung != "" {
+		a.FPs = []string{it.v.FP}
+	} else {
+		// One question for all items that will come to it, so that people vote once.
+		names := make([]string, 0, len(w.items))
+		for _, other := range w.items {
+			a.FPs = append(a.FPs, other.v.FP)
+			names = append(names, other.v.Short)
+		}
+		a.What += " " + strings.Join(names, ", ")
+	}
 	key := a.Key()
 	if !w.asked[key] {
 		w.asked[key] = true
-		// One question for all items that will come to it, so that people vote once.
-		a.FPs = nil
-		for _, other := range w.items {
-			a.FPs = append(a.FPs, other.plan.Key.FP)
-		}
 		w.emit(WaveEvent{Kind: waveAsk, Ask: &a})
 	}
 	it.wait(ctx, "votes: "+a.What, "", time.Time{})
 	_, err := w.clk.Wait(ctx, time.Time{}, "votes for "+key, func() bool {
 		_, no := w.denied[key]
-		return w.granted[key] || no || it.accepted != nil
+		return w.granted[key] || no || it.leaves()
 	})
 	it.going(ctx)
 	return w.granted[key], err
 }
 
 // human asks a person to do something and waits until they say that they did, or
-// until done holds. It gives their command; ok is false when done ended it.
+// until done holds. It gives their command; ok is false when something else ended
+// the wait.
 func (w *wave) human(ctx workflow.Context, it *item, h view.Human, until time.Time, done func() bool) (WaveCommand, bool, error) {
-	w.humans++
-	h.ID = fmt.Sprintf("h%d-%d", w.in.Wave.N, w.humans)
-	h.FP, h.State = it.plan.Key.FP, "open"
-	if h.Owner == "" {
-		h.Owner = it.owner()
-	}
 	due := w.clk.Now(ctx).Add(humanDue)
 	if !until.IsZero() {
 		due = until
 	}
-	h.Due = canon.Time(due)
-	w.emit(WaveEvent{Kind: waveHuman, Human: &h})
-	record(ctx, w.clk.Now(ctx), event.Event{Type: event.EventHuman, FP: h.FP, Attrs: map[string]string{"task": h.ID, "what": h.What, "owner": h.Owner, "due": h.Due}})
-	it.wait(ctx, h.What, h.Owner, due)
+	h = w.page(ctx, it, h, due)
 	_, err := w.clk.Wait(ctx, until, h.What, func() bool {
 		_, ok := w.resolved[h.ID]
-		return ok || it.accepted != nil || (done != nil && done())
+		return ok || it.leaves() || (done != nil && done())
 	})
 	cmd, ok := w.resolved[h.ID]
 	if !ok {
-		h.State = "lapsed"
-		w.emit(WaveEvent{Kind: waveHuman, Human: &h})
+		w.lapse(h)
 	}
 	it.going(ctx)
 	return cmd, ok, err
+}
+
+// page opens a step for a person and does not wait for them.
+func (w *wave) page(ctx workflow.Context, it *item, h view.Human, due time.Time) view.Human {
+	w.humans++
+	h.ID = fmt.Sprintf("h%d-%d", w.in.Wave.N, w.humans)
+	h.FP, h.State, h.Due = it.v.FP, "open", canon.Time(due)
+	if h.Owner == "" {
+		h.Owner = it.owner()
+	}
+	open := h
+	w.emit(WaveEvent{Kind: waveHuman, Human: &open})
+	record(ctx, w.clk.Now(ctx), event.Event{Type: event.EventHuman, FP: h.FP, Attrs: map[string]string{"task": h.ID, "what": h.What, "owner": h.Owner, "due": h.Due}})
+	it.wait(ctx, h.What, h.Owner, due)
+	return h
+}
+
+// lapse takes a step back that nobody need do any more.
+func (w *wave) lapse(h view.Human) {
+	h.State = "lapsed"
+	w.emit(WaveEvent{Kind: waveHuman, Human: &h})
 }
 
 // kind is what is known of an item's kind of credential.
@@ -197,12 +225,11 @@ func (w *wave) show(ctx workflow.Context) {
 	workflow.SetCurrentDetails(ctx, s)
 }
 
-// calls gives the planned item's steps with what a missing verb means (contracts
-// section 6): Disable is replaced by Revoke where there is one, what the provider
-// lacks altogether is left to people.
-func (w *wave) steps(p plan.Item) []playbooks.Step {
+// steps gives the steps of a strategy for an item, without those that it does not
+// need.
+func (w *wave) steps(p plan.Item, name playbooks.StrategyName) []playbooks.Step {
 	k := w.kind(p.Key)
-	all := w.pb.Strategy(w.in.Wave.Strategy).Steps
+	all := w.pb.Strategy(name).Steps
 	out := make([]playbooks.Step, 0, len(all))
 	for _, s := range all {
 		switch s {

@@ -31,7 +31,11 @@ type WaveInput struct {
 	Disabled map[string]bool `json:"disabled,omitempty"`
 	// Voted: people approved this wave, so rungs that its vote covered need none.
 	Voted bool `json:"voted,omitempty"`
-	// Resume are items that an earlier wave had begun.
+	// Held are items that must not move from the first step on.
+	Held []string `json:"held,omitempty"`
+	// Life tells the passes of a reopened incident from those before.
+	Life string `json:"life,omitempty"`
+	// Resume are items that an earlier wave has replaced already.
 	Resume map[string]view.Item `json:"resume,omitempty"`
 }
 
@@ -65,10 +69,24 @@ type Ask struct {
 	Rung string   `json:"rung,omitempty"`
 	FPs  []string `json:"fps"`
 	What string   `json:"what"`
+	// Round is how often it was voted down before.
+	Round int `json:"round,omitempty"`
 }
 
-// Key identifies the question.
-func (a Ask) Key() string { return a.For + "/" + a.Rung }
+// Key identifies the question. Revoke is asked once for all items of the wave; a
+// rung strikes other things of each item's principal, so it is asked for each.
+func (a Ask) Key() string {
+	k := a.For + "/" + a.Rung
+	if a.Rung != "" {
+		for _, fp := range a.FPs {
+			k += "/" + activities.Key{FP: fp}.Short()
+		}
+	}
+	if a.Round > 0 {
+		k += "/" + itoa(a.Round)
+	}
+	return k
+}
 
 // Kinds of [WaveCommand].
 const (
@@ -82,6 +100,7 @@ const (
 	cmdAccept   = "accept"   // items end as somebody decided
 	cmdForget   = "forget"   // the sealed secrets are destroyed
 	cmdAttest   = "attest"   // a person says that the dependents have moved
+	cmdOverride = "override" // the cut-off is now
 )
 
 // A WaveCommand is what an incident tells its wave.
