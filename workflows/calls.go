@@ -52,6 +52,7 @@ func (c *caller) pass(ctx workflow.Context, v activities.Verb, e *effect, req ac
 	for lost := 1; ; lost++ {
 		e.attempts++
 		req.Attempt = e.attempts
+		req.Now = c.clk.Now(ctx)
 		what := fmt.Sprintf("%s %s/%s %s", v, req.Key.Provider, req.Key.Account, req.Key.Short())
 		if req.Mode != "" {
 			what += " (" + req.Mode + " from " + req.Vantage + ")"

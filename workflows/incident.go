@@ -127,6 +127,9 @@ func (r *incident) turn(ctx workflow.Context) (bool, error) {
 	if err := r.act(ctx); err != nil {
 		return false, err
 	}
+	if err := r.watchDead(ctx); err != nil {
+		return false, err
+	}
 	return r.settleUp(ctx)
 }
 

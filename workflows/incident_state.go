@@ -51,6 +51,7 @@ type IncidentState struct {
 	Sealed     time.Time    `json:"sealed,omitzero"`
 	Forgotten  bool         `json:"forgotten,omitempty"`
 	FalseAlarm bool         `json:"false_alarm,omitempty"`
+	Watched    int          `json:"watched,omitempty"` // dead keys that the watch knows
 	WatchUntil time.Time    `json:"watch_until,omitzero"`
 	Bundle     *view.Bundle `json:"bundle,omitempty"`
 	Scoping    bool         `json:"scoping,omitempty"` // evidence waits for a new scope version

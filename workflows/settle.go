@@ -186,6 +186,22 @@ func (r *incident) forget(ctx workflow.Context, why string) error {
 	return nil
 }
 
+// watchDead has a key watched from its own end on: what uses it then raises an
+// alarm while other items are still on their way.
+func (r *incident) watchDead(ctx workflow.Context) error {
+	n := 0
+	for _, s := range r.st.Items {
+		if v := r.peek(s.Key.FP); v.EndState == endRevoked || v.EndState == endExpired {
+			n++
+		}
+	}
+	if n <= r.st.Watched {
+		return nil
+	}
+	r.st.Watched = n
+	return r.watch(ctx)
+}
+
 // watch has the dead keys watched. Where an earlier life of the incident, or an
 // earlier end, has started the watch, it is told of the keys that came since.
 func (r *incident) watch(ctx workflow.Context) error {

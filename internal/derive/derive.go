@@ -151,9 +151,16 @@ func isPass(name string, in *commonpb.Payloads, dc converter.DataConverter, p *a
 }
 
 // attempted writes that a call was begun, at the world's time.
-func (r *reader) attempted(sched *historypb.HistoryEvent, at time.Time) {
+//
+// The workflow's own time stands in the request; in a drill it is not Temporal's.
+func (r *reader) attempted(sched *historypb.HistoryEvent) {
 	p := r.passes[sched.GetEventId()]
 	for _, req := range p.Items {
+		at := sched.GetEventTime().AsTime()
+		if !req.Now.IsZero() {
+			r.skew = req.Now.Sub(at)
+			at = req.Now
+		}
 		ev := event.Event{
 			Type: event.EventCallAttempted, Actor: "worker", FP: req.Key.FP, Verb: string(p.Verb), Token: req.Token, Attempt: p.Attempt,
 			Attrs: attrs("provider", req.Key.Provider, "account", req.Key.Account, "key_id", req.Key.ID, "mode", req.Mode, "vantage", req.Vantage),
@@ -173,17 +180,18 @@ func (r *reader) completed(e *historypb.HistoryEvent, schedID int64, result *com
 	}
 	p := r.passes[schedID]
 	for i, a := range res.Items {
-		if !a.At.IsZero() {
-			r.skew = a.At.Sub(e.GetEventTime().AsTime())
-		}
 		if i == 0 {
-			r.attempted(sched, sched.GetEventTime().AsTime().Add(r.skew))
+			r.attempted(sched)
+		}
+		at := e.GetEventTime().AsTime().Add(r.skew)
+		if !a.Recovered && a.At.After(at) {
+			at = a.At
 		}
 		for _, ev := range ofAttempt(p, a) {
 			if res.Journal != "" {
 				ev.Evidence = append(ev.Evidence, res.Journal)
 			}
-			r.add(e, e.GetEventTime().AsTime().Add(r.skew), ev)
+			r.add(e, at, ev)
 		}
 	}
 	return nil
@@ -196,7 +204,7 @@ func (r *reader) lost(e *historypb.HistoryEvent, schedID int64, why string) {
 	if !ok {
 		return
 	}
-	r.attempted(sched, sched.GetEventTime().AsTime().Add(r.skew))
+	r.attempted(sched)
 	p := r.passes[schedID]
 	for _, req := range p.Items {
 		r.add(e, e.GetEventTime().AsTime().Add(r.skew), event.Event{

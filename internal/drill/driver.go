@@ -7,10 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 
 	"rekey/internal/api"
@@ -38,7 +41,8 @@ type driver struct {
 	phase     string
 	told      map[string]bool
 	stallFrom time.Time
-	why       string // what did not come to rest at the last look
+	view      view.Incident // as of the last look
+	why       string        // what did not come to rest at the last look
 }
 
 // stallLimit is how long (by the wall clock) nothing may become quiet before the
@@ -89,6 +93,13 @@ func (d *driver) report(ctx context.Context) error {
 		Provider: rep.Provider, Kind: rep.Kind, Account: d.w.account, KeyID: d.w.id(rep.Key), Source: rep.Source, Confidence: rep.Confidence,
 		Severity: rep.Severity, Reason: rep.Reason, PlaybookName: rep.Playbook, Nonce: fmt.Sprintf("drill-%s-%d-1", d.w.d.Name, d.w.d.Seed),
 	}
+	if strings.Contains(rep.Playbook, "/") {
+		text, err := os.ReadFile(rep.Playbook)
+		if err != nil {
+			return fmt.Errorf("the scenario's playbook: %w", err)
+		}
+		req.Playbook, req.PlaybookName = string(text), ""
+	}
 	for _, name := range rep.Evidence {
 		req.Evidence = append(req.Evidence, api.EvidenceFile{Name: name, Data: base64.StdEncoding.EncodeToString([]byte("sample given by " + rep.Source + ": " + name + "\n"))})
 	}
@@ -126,6 +137,9 @@ func (d *driver) play(ctx context.Context) error {
 			continue
 		}
 		d.stallFrom = time.Now()
+		if d.view, err = d.api.show(ctx, d.incident); err != nil {
+			continue
+		}
 		acted, due, err := d.people(ctx)
 		if err != nil {
 			continue // rekey is down for a moment: the next look tells
@@ -158,45 +172,53 @@ func (d *driver) move(ctx context.Context, to time.Time) error {
 		d.now = to
 	}
 	d.tick++
-	for _, id := range d.open(ctx) {
-		if err := d.temporal.SignalWorkflow(ctx, id, "", workflows.SignalClock, workflows.ClockTick{Now: d.now, Seq: d.tick}); err != nil {
+	for _, id := range d.open() {
+		if err := d.temporal.SignalWorkflow(ctx, id, "", workflows.SignalClock, workflows.ClockTick{Now: d.now, Seq: d.tick}); err != nil && !gone(err) {
 			return fmt.Errorf("tick %s: %w", id, err)
 		}
 	}
 	return nil
 }
 
-// open lists the workflows of the incident that run.
-func (d *driver) open(ctx context.Context) []string {
-	ids := []string{workflows.IncidentID(d.incident), workflows.WatchID(d.incident)}
-	if v, err := d.api.show(ctx, d.incident); err == nil && v.Plan != nil {
-		for _, w := range v.Plan.Waves {
-			if w.State == "running" || w.State == "ended" {
-				ids = append(ids, workflows.WaveID(d.incident, w.N))
+// open lists the workflows of the incident that run, as its last view says.
+func (d *driver) open() []string {
+	var out []string
+	if d.view.State != "all-clear" {
+		out = append(out, workflows.IncidentID(d.incident))
+	}
+	if d.view.Times.WatchUntil != "" {
+		out = append(out, workflows.WatchID(d.incident))
+	}
+	if d.view.Plan != nil {
+		for _, w := range d.view.Plan.Waves {
+			if w.State == "running" {
+				out = append(out, workflows.WaveID(d.incident, w.N))
 			}
 		}
 	}
-	var out []string
-	for _, id := range ids {
-		desc, err := d.temporal.DescribeWorkflowExecution(ctx, id, "")
-		if err == nil && desc.GetWorkflowExecutionInfo().GetCloseTime() == nil {
-			out = append(out, id)
-		}
-	}
 	return out
+}
+
+// gone tells that a workflow has ended since the last view.
+func gone(err error) bool {
+	var missing *serviceerror.NotFound
+	return errors.As(err, &missing)
 }
 
 // look asks every open workflow whether it rests, and when it wants to be woken.
 // It asks twice: a message between two workflows that was under way the first time
 // has arrived by the second.
 func (d *driver) look(ctx context.Context) (next time.Time, quiet bool, err error) {
+	if d.view, err = d.api.show(ctx, d.incident); err != nil {
+		return next, false, err
+	}
 	if err := d.tell(ctx); err != nil {
 		return next, false, err
 	}
 	var last map[string]workflows.ClockState
 	for range 2 {
 		states := map[string]workflows.ClockState{}
-		for _, id := range d.open(ctx) {
+		for _, id := range d.open() {
 			ask, cancel := context.WithTimeout(ctx, 5*time.Second)
 			ans, err := d.temporal.QueryWorkflow(ask, id, "", workflows.QueryClock)
 			cancel()
@@ -246,11 +268,7 @@ func same(a, b map[string]workflows.ClockState) bool {
 // people lets everybody do what the scenario says they do, and tells when the next
 // of them is due.
 func (d *driver) people(ctx context.Context) (acted bool, due time.Time, err error) {
-	v, err := d.api.show(ctx, d.incident)
-	if err != nil {
-		return false, due, err
-	}
-	for _, a := range v.Approvals {
+	for _, a := range d.view.Approvals {
 		if a.State != "open" {
 			continue
 		}
@@ -324,10 +342,7 @@ func common(a, b []string) string {
 
 // tell narrates what changed, and tells the lab which phase it is.
 func (d *driver) tell(ctx context.Context) error {
-	v, err := d.api.show(ctx, d.incident)
-	if err != nil {
-		return err
-	}
+	v := d.view
 	if v.Phase != d.phase {
 		d.phase = v.Phase
 		d.w.say("%s  phase %s: %d items in scope, %d open", d.stamp(), v.Phase, v.Totals.Items, v.Totals.Open)
