@@ -42,7 +42,8 @@ func (r *Runtime) NewWorker(c client.Client, e *engine.Engine, dead func(epoch s
 	Register(w)
 	run := batch.New(batch.Options{
 		Client: r.Client, Kind: r.Kind, Journals: batch.BlobJournals{Dir: r.Blobs}, Limits: r.limits(), Now: r.Now,
-		Epoch: r.Epoch, Dead: dead, Edge: r.edge(), Log: r.Log,
+		Fingerprint: func(k activities.Key) (string, error) { return r.Finger.Public(k.Provider, k.Account, k.Kind, k.ID) },
+		Epoch:       r.Epoch, Dead: dead, Edge: r.edge(), Log: r.Log,
 	})
 	for _, p := range r.all.Providers() {
 		for _, v := range activities.Verbs() {

@@ -27,11 +27,40 @@ func (r *Runner) call(ctx context.Context, client any, p activities.Pass, req ac
 		b.Inspect, b.Sweep = a.Inspect, a.Sweep
 		return b
 	}
+	if f := r.fingerprint(&a); f != nil {
+		return failed(p, req, f, a.At)
+	}
 	a.Outcome, a.Detail, a.Evidence = res.Outcome, res.Detail, res.Evidence
 	if n := len(res.Evidence); n > 0 {
 		a.RequestID, a.Status = res.Evidence[n-1].RequestID, res.Evidence[n-1].Status
 	}
 	return a
+}
+
+// fingerprint names the keys that a reading found: providers know ids only, and
+// the installation key is not theirs.
+func (r *Runner) fingerprint(a *activities.Attempt) *activities.Fault {
+	var found [][]activities.Finding
+	if a.Inspect != nil {
+		found = append(found, a.Inspect.Findings)
+	}
+	if a.Sweep != nil {
+		found = append(found, a.Sweep.Findings)
+	}
+	for _, fs := range found {
+		for i := range fs {
+			k := fs[i].Key
+			if k == nil || k.FP != "" || r.Fingerprint == nil {
+				continue
+			}
+			fp, err := r.Fingerprint(*k)
+			if err != nil {
+				return &activities.Fault{Class: activities.ClassInvalid, Op: string(a.Verb), Detail: "the provider found a key that cannot be named"}
+			}
+			k.FP = fp
+		}
+	}
+	return nil
 }
 
 // dispatch calls the capability of a verb. A verb that the client lacks is

@@ -63,6 +63,8 @@ type Options struct {
 	// cannot be alive: true where the data directory is locked by this one.
 	Epoch string
 	Dead  func(epoch string) bool
+	// Fingerprint names a key that a provider found.
+	Fingerprint func(activities.Key) (string, error)
 	// Edge is called at the edges of mutating calls; nil outside of drills.
 	Edge func(ctx context.Context, edge string, v activities.Verb, key activities.Key)
 	Log  *slog.Logger

@@ -209,38 +209,13 @@ func (w *world) id(alias string) string {
 	return alias
 }
 
-// writeEstate tells rekey what it would know: registered copies only, and none of
-// the keys that the scenario calls unrelated.
+// writeEstate tells rekey what it would know.
 func (w *world) writeEstate() error {
-	kind := w.d.Trigger.Report.Kind
-	var f estate.File
-	for _, k := range w.d.Estate.Keys {
-		f.Keys = append(f.Keys, estate.Key{ID: w.id(k.ID), Provider: w.provider, Account: w.account, Kind: kind, Owner: k.Owner, Parent: w.parent(k.Parent)})
-	}
-	for _, c := range w.d.Estate.Copies {
-		if c.Registered {
-			f.Copies = append(f.Copies, estate.Copy{Key: w.id(c.Key), Where: c.Where, Store: c.Store, Registered: true, Zone: c.Zone})
-		}
-	}
-	for _, d := range w.d.Estate.Dependents {
-		dep := estate.Dependent{ID: d.ID, Owner: d.Owner, Budget: playbooks.Duration(d.OutageBudget), Cutover: d.Cutover, Proof: d.Proof}
-		for _, k := range d.Keys {
-			dep.Keys = append(dep.Keys, w.id(k))
-		}
-		f.Dependents = append(f.Dependents, dep)
-	}
-	b, err := yaml.Marshal(f)
+	b, err := yaml.Marshal(Estate(w.d, w.info.Aliases, w.provider, w.account))
 	if err != nil {
 		return err
 	}
 	return fsx.WriteAtomic(filepath.Join(w.dir, "estate.yaml"), b)
-}
-
-func (w *world) parent(alias string) string {
-	if alias == "" {
-		return ""
-	}
-	return w.id(alias)
 }
 
 // startEngine starts rekey and keeps it up: when the lab kills it, it is started

@@ -371,6 +371,18 @@ func TestInvariants(t *testing.T) {
 			bend: func(_ *testing.T, in *Input) { item(in).EndState = "never-existed-proven" },
 			want: state{"G5": Violated}, in: "G5", detail: "the record says revoked-verified",
 		},
+		"G5: reported again, and ended otherwise": {
+			bend: func(_ *testing.T, in *Input) {
+				add(in, ended(35, "reported again"), ended(45, "never-existed-proven"))
+				item(in).EndState = "never-existed-proven"
+			},
+		},
+		"G5: the record is read in the order of time": {
+			bend: func(_ *testing.T, in *Input) {
+				add(in, ended(45, "never-existed-proven"), ended(35, "reported again"))
+				item(in).EndState = "never-existed-proven"
+			},
+		},
 		"G5: dead on record, its replacement still on the way": {
 			bend: func(_ *testing.T, in *Input) { drop(in, event.EventItem) },
 		},
@@ -445,6 +457,13 @@ func TestInvariants(t *testing.T) {
 		"G6: the replacement did not survive": {
 			bend: func(_ *testing.T, in *Input) { in.Oracle.Keys[1].Alive = false },
 			want: state{"G6": Violated}, in: "G6", detail: "did not survive",
+		},
+		"G6: the replacement was waived and taken away": {
+			bend: func(_ *testing.T, in *Input) {
+				in.Oracle.Keys[1].Alive = false
+				item(in).Adoption.State = "waived"
+			},
+			want: state{"G6": Violated}, in: "G6", detail: "duplicate", effects: func(e *cli.Effects) { e.Duplicate = 1 },
 		},
 		"G6: the replacement does not exist": {
 			bend: func(_ *testing.T, in *Input) { in.Oracle.Keys = slices.Delete(in.Oracle.Keys, 1, 2) },

@@ -48,8 +48,10 @@ func TestSecretsAreFoundWhereverTheyLie(t *testing.T) {
 		"over the border of two reads": {
 			put: func(t *testing.T, in *Input, s []byte) {
 				f := newFinder(in.Secrets)
-				for _, back := range []int{0, 1, 7, 8, len(s) / 2, len(s) - 1, len(s)} {
-					text := append(bytes.Repeat([]byte{'x'}, cap(f.buf)-back), s...)
+				long := []byte(hex.EncodeToString(s)) // the longest form
+				require.Len(t, long, f.longest)
+				for _, back := range []int{0, 1, 7, 8, len(s), len(long) - 1, len(long)} {
+					text := append(bytes.Repeat([]byte{'x'}, cap(f.buf)-back), long...)
 					write(t, filepath.Join(in.Data, "a"+strings.Repeat("b", back)), append(text, bytes.Repeat([]byte{'y'}, 1<<20)...))
 				}
 			}, want: "and 2 more",
