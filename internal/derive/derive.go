@@ -121,7 +121,9 @@ func (r *reader) marker(e *historypb.HistoryEvent) error {
 	}
 	var rec workflows.Recorded
 	if err := r.dc.FromPayloads(data, &rec); err != nil || rec.ID != workflows.MarkerRecord {
-		return nil // another side effect
+		// Workflows of rekey have no other side effects.
+		r.add(e, e.GetEventTime().AsTime().Add(r.skew), event.Event{Type: event.EventGap, Actor: "temporal", Result: "a record of the workflow cannot be read"})
+		return nil
 	}
 	if at, err := time.Parse(canon.TimeLayout, rec.Event.Time); err == nil {
 		r.skew = at.Sub(e.GetEventTime().AsTime())
