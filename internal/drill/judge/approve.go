@@ -106,9 +106,10 @@ func (b *bench) itemOf(fp string) item {
 	return item{Item: view.Item{FP: fp}, incident: &b.incidents[0]}
 }
 
-// answered is when the call of an attempt was over. The time of its beginning is
-// reckoned back from there over the engine's own seconds (rekey/internal/derive), so
-// that it may fall before a vote of the same moment of the world.
+// answered is when the call of an attempt was over: that is when its effect was
+// there at the latest, and the record of an attempt of an older build reckons its
+// beginning back from there, to before a vote of the same moment of the world. For
+// Revoke the lab's own time is held against the votes besides.
 func (b *bench) answered(e event.Event) time.Time {
 	for _, a := range b.byFP[e.FP] {
 		if (a.Type == event.EventCallConfirmed || a.Type == event.EventCallFailed) && a.Verb == e.Verb && a.Token == e.Token && a.Attempt == e.Attempt && a.Origin.Workflow == e.Origin.Workflow {
