@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -127,23 +126,29 @@ without a gate. Exit code 2 when one of the playbooks may not be used.`,
 			if len(args) == 0 {
 				return Usage("name a shipped playbook or a file", "NAME|FILE is missing")
 			}
-			problems := playbook.Problems{}
+			problems, valid := playbook.Problems{}, []validLine{}
 			for _, name := range args {
-				found, err := a.problemsOf(name)
+				found, line, err := a.validate(name)
 				if err != nil {
 					return err
 				}
 				problems = append(problems, found...)
+				if line != nil {
+					valid = append(valid, *line)
+				}
 			}
 			if a.asJSON {
 				result := "valid"
 				if problems.Failed() {
 					result = "invalid"
 				}
-				writeJSON(a.io.Out, object{{"schema", "rekey.validation/v1"}, {"result", result}, {"problems", problems}})
+				writeJSON(a.io.Out, object{{"schema", "rekey.validation/v1"}, {"result", result}, {"problems", problems}, {"playbooks", valid}})
 			} else {
 				for _, p := range problems {
 					fmt.Fprintln(a.io.Out, clean(p.String()))
+				}
+				for _, v := range valid {
+					fmt.Fprintf(a.io.Out, "%s: %s %s %s\n", clean(v.File), v.Name, v.Version, v.Digest)
 				}
 				if !problems.Failed() {
 					a.tell("%s valid", count(len(args), "playbook is", "playbooks are"))
@@ -157,32 +162,42 @@ without a gate. Exit code 2 when one of the playbooks may not be used.`,
 	}
 }
 
-// problemsOf lists everything that is wrong with a playbook.
-func (a *app) problemsOf(nameOrPath string) (playbook.Problems, error) {
-	providers := playbook.WithProviders(a.descriptors())
+// validLine is a playbook that may be used; Digest is what
+// ceilings.playbook_digests pins.
+type validLine struct {
+	File    string `json:"file"`
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Digest  string `json:"digest"`
+}
+
+// validate lists everything that is wrong with a playbook, and what it is when it
+// may be used.
+func (a *app) validate(nameOrPath string) (playbook.Problems, *validLine, error) {
 	if !strings.ContainsAny(nameOrPath, `/\.`) {
 		l, err := a.loadPlaybook(nameOrPath)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		return l.Warnings, nil
+		return l.Warnings, &validLine{nameOrPath, l.Playbook.Name, l.Playbook.Version, l.Digest}, nil
 	}
-	file, opts := nameOrPath, []playbook.Option{providers}
-	if info, err := os.Stat(file); err == nil && info.IsDir() {
-		file = filepath.Join(file, "playbook.yaml")
-	}
-	if abs, err := filepath.Abs(file); err == nil && filepath.Base(file) == "playbook.yaml" {
-		opts = append(opts, playbook.InFolder(filepath.Base(filepath.Dir(abs))))
-	}
+	file, opts := playbook.Locate(nameOrPath)
 	src, err := readBounded(file, maxEvidence)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
-			return nil, Usage("check the path", "there is no file %s", clean(file))
+			return nil, nil, Usage("check the path", "there is no file %s", clean(file))
 		}
-		return nil, Usage("check the file", "%s", err)
+		return nil, nil, Usage("check the file", "%s", err)
 	}
-	_, problems := playbook.Parse(file, src, opts...)
-	return problems, nil
+	pb, problems := playbook.Parse(file, src, append(opts, playbook.WithProviders(a.descriptors()))...)
+	if pb == nil || problems.Failed() {
+		return problems, nil, nil
+	}
+	digest, err := playbook.DigestOf(pb)
+	if err != nil {
+		return nil, nil, err
+	}
+	return problems, &validLine{file, pb.Name, pb.Version, digest}, nil
 }
 
 func (a *app) playbookSchemaCommand() *cobra.Command {

@@ -47,20 +47,29 @@ func Load(nameOrPath string, opts ...Option) (*Loaded, error) {
 			return nil, fmt.Errorf("no playbook %q: %s; or give a path such as ./%s", nameOrPath, suggest(nameOrPath, names), fileName)
 		}
 	}
-	file := nameOrPath
-	if info, err := os.Stat(file); err == nil && info.IsDir() {
-		file = filepath.Join(file, fileName)
-	}
+	file, own := Locate(nameOrPath)
 	src, err := readFile(file)
 	if err != nil {
 		return nil, err
 	}
-	if filepath.Base(file) == fileName {
-		if abs, err := filepath.Abs(file); err == nil {
-			opts = append(slices.Clone(opts), InFolder(filepath.Base(filepath.Dir(abs))))
+	return loaded(file, file, src, append(slices.Clone(opts), own...))
+}
+
+// Locate gives the file of a path to a playbook or to its folder, and what its
+// place says of it: the name is the folder's where the folder is a playbook's own,
+// because it was given or stands among playbooks. A single file may lie anywhere.
+func Locate(given string) (file string, opts []Option) {
+	file, folder := given, false
+	if info, err := os.Stat(file); err == nil && info.IsDir() {
+		file, folder = filepath.Join(file, fileName), true
+	}
+	if abs, err := filepath.Abs(file); err == nil && filepath.Base(file) == fileName {
+		own := filepath.Dir(abs)
+		if folder || filepath.Base(filepath.Dir(own)) == "playbooks" {
+			opts = append(opts, InFolder(filepath.Base(own)))
 		}
 	}
-	return loaded(file, file, src, opts)
+	return file, opts
 }
 
 func readFile(file string) ([]byte, error) {
