@@ -15,6 +15,8 @@ func Engine() cli.Engine {
 		Serve:     worker.Serve,
 		Lab:       Lab,
 		Plan:      worker.Plan,
+		Check:     worker.Check,
+		Doctor:    worker.Doctor,
 		Bench:     Bench,
 		Drill:     drill.Run,
 		Providers: all.Providers(),
