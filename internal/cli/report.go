@@ -167,9 +167,6 @@ func (a *app) renderReported(r api.ReportResponse, dry bool) {
 	if r.Possession != "" {
 		fmt.Fprintf(a.io.Out, "  possession  %s\n", r.Possession)
 	}
-	if r.URL != "" {
-		fmt.Fprintf(a.io.Out, "  see         %s\n", r.URL)
-	}
 	if !dry {
 		a.tell("Next: rekey incident watch %s", r.Incident)
 	}

@@ -20,10 +20,13 @@ func (a *app) upCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Start everything in one process on this machine",
-		Long: `up starts the engine, its web page, the worker and the HTTP server in one process
-and prints their addresses. Nothing has to be installed. The data directory holds
-everything; stop with Ctrl-C and start again, and open incidents go on.`,
-		Example: example("rekey up", "rekey up --data ./rekey-data", "rekey up --lab --scenario imperva-2018"),
+		Long: `up starts Temporal, its web page, the worker and the HTTP server in one process and
+prints their addresses. Nothing has to be installed. The data directory holds
+everything; stop with Ctrl-C and start again, and open incidents go on.
+
+With --lab a simulated AWS account plays the provider, from now on and by the wall
+clock; the keys that can be reported are printed. Give it a directory of its own.`,
+		Example: example("rekey up", "rekey up --data ./rekey-data", "rekey up --lab --data ./lab-data"),
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Common = a.common()

@@ -151,7 +151,7 @@ func (a *app) identity(file, actor string) (identity, error) {
 	}
 	key, err := people.LoadIdentity(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		do := "start `rekey up` once with this data directory, or give your own key with --identity FILE"
+		do := "give your own key with --identity FILE; the local user has one only where rekey.yaml names no people"
 		if named {
 			do = "check the path, or make a key with `rekey identity new FILE`"
 		}

@@ -134,9 +134,27 @@ func (s shower) waiting() []string {
 		out = append(out, fmt.Sprintf("      $ rekey incident resolve %s --task %s --as done --reason WHAT-YOU-DID", s.v.ID, h.ID))
 	}
 	for _, g := range openReasons(s.v) {
+		if s.asked(g.why) {
+			continue // the same wait, seen from the item: it stands above with its command
+		}
 		out = append(out, fmt.Sprintf("  %s: %s%s", count(g.n, "item", "items"), g.why, s.whoUntil(g.owner, g.due)))
 	}
 	return out
+}
+
+// asked tells whether an open task or vote says the same already.
+func (s shower) asked(why string) bool {
+	for _, h := range s.v.NeedsHuman {
+		if (h.State == "" || h.State == "open") && line(h.What) == why {
+			return true
+		}
+	}
+	for _, a := range openApprovals(s.v) {
+		if a.What != "" && why == "votes: "+line(a.What) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s shower) whoUntil(owner, due string) string {

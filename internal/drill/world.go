@@ -20,12 +20,10 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"rekey/internal/estate"
 	"rekey/internal/fsx"
 	"rekey/internal/lab/control"
 	"rekey/internal/lab/scenario"
 	"rekey/internal/people"
-	"rekey/playbooks"
 )
 
 // Environment of the processes that a drill starts.
@@ -176,6 +174,7 @@ func (w *world) configure() (map[string]string, error) {
 	w.http, w.temporal = ports[0], ports[1]
 	account := map[string]any{
 		"account_id": w.info.Account, "regions": []string{"us-east-1", "eu-central-1"}, "base_url": w.addr.Provider, "allow_private": true,
+		"rate": map[string]any{"cloudtrail": "1000/s"}, // the lab keeps its own limits, in the world's time
 		"credentials": map[string]any{
 			"access_key_id_file": filepath.Join(w.dir, "lab", "engine-id"), "secret_access_key_file": filepath.Join(w.dir, "lab", "engine-key"),
 		},

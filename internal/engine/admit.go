@@ -43,11 +43,14 @@ func (e *Engine) Admit(ctx context.Context, in workflows.AdmitInput) (workflows.
 
 	possession := rep.SourceKind == "provider"
 	how := "the provider itself reports it"
-	if !possession {
+	switch {
+	case possession:
+	case rep.Secret == "":
 		how = "no secret was given, and the source is not the provider"
-		if ok && rep.Secret != "" {
-			possession, how = e.possess(ctx, rep)
-		}
+	case !ok:
+		how = "not asked: another condition does not hold"
+	default:
+		possession, how = e.possess(ctx, rep)
 	}
 	ok = hold("possession", possession, how) && ok
 	facts.Set("report.possession", playbooks.BoolFact(possession))

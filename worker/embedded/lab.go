@@ -11,7 +11,6 @@ import (
 
 	"rekey/drills"
 	"rekey/internal/cli"
-	"rekey/internal/config"
 	"rekey/internal/drill"
 	"rekey/internal/fsx"
 	"rekey/internal/lab"
@@ -55,40 +54,6 @@ func Scenario(name string) (*scenario.Drill, error) {
 	return scenario.Load(filepath.Base(name), b)
 }
 
-// startLab runs a lab inside this process and makes it the only provider.
-func startLab(ctx context.Context, cfg *config.Config, name string, io cli.IOStreams) (func(), error) {
-	d, err := Scenario(name)
-	if err != nil {
-		return nil, err
-	}
-	s, err := lab.New(lab.Options{Dir: cfg.Data, Scenario: d})
-	if err != nil {
-		return nil, err
-	}
-	run, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := s.Run(run); err != nil && run.Err() == nil {
-			fmt.Fprintln(io.Err, "lab ended:", err)
-		}
-	}()
-	if err := UseLab(cfg, "http://"+s.Addrs().Provider, s.Engine()); err != nil {
-		cancel()
-		return nil, err
-	}
-	if err := os.Setenv(control.EnvURL, "http://"+s.Addrs().Control); err != nil {
-		cancel()
-		return nil, err
-	}
-	if err := os.Setenv(control.EnvToken, s.Token()); err != nil {
-		cancel()
-		return nil, err
-	}
-	fmt.Fprintf(io.Err, "lab %s plays the provider: nothing real is touched\n", d.Name)
-	return func() { cancel(); <-done }, nil
-}
-
 // announce writes where the lab listens, and the credential that it gives the
 // engine, into files of its directory.
 func announce(dir string, s *lab.Server) error {
@@ -107,21 +72,4 @@ func writeCredential(dir string, engine control.Secret) error {
 		return err
 	}
 	return fsx.WriteAtomic(filepath.Join(dir, "engine-key"), []byte(engine.SecretKey+"\n"))
-}
-
-// UseLab makes the lab's account the only one that is configured.
-func UseLab(cfg *config.Config, base string, engine control.Secret) error {
-	dir := filepath.Join(cfg.Data, "lab")
-	if err := fsx.MkdirPrivate(dir); err != nil {
-		return err
-	}
-	if err := writeCredential(dir, engine); err != nil {
-		return err
-	}
-	id, key := filepath.Join(dir, "engine-id"), filepath.Join(dir, "engine-key")
-	cfg.Providers = map[string]map[string]config.Account{"awsiam": {"lab": {
-		AccountID: lab.AccountID, Regions: []string{"us-east-1", "eu-central-1"}, BaseURL: base, AllowPrivate: true,
-		Credentials: map[string]string{"access_key_id_file": id, "secret_access_key_file": key},
-	}}}
-	return nil
 }
