@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -68,17 +69,14 @@ func unknownOr(err error) error {
 	return err
 }
 
-// Decide implements Incidents. The update's id is the hash of the signed
-// statement: the very same one, sent again, gets the same answer, and another one
-// with a used nonce reaches the incident, which refuses it on record.
+// Decide implements Incidents. The update's id is new for each request, so that the
+// very same statement, sent again by whoever copied it, reaches the incident, which
+// refuses its used nonce on record. Repeats below this call, after a lost answer of
+// Temporal, carry the same id and are one update.
 func (t Temporal) Decide(ctx context.Context, s statement.Signed) (d workflows.Decision, err error) {
-	hash, err := canon.HashOf(s)
-	if err != nil {
-		return d, err
-	}
 	id := workflows.IncidentID(s.Statement.Incident)
 	h, err := t.Client.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
-		UpdateID: "st-" + strings.TrimPrefix(hash, "sha256:")[:32], WorkflowID: id,
+		UpdateID: "st-" + rand.Text(), WorkflowID: id,
 		UpdateName: s.Statement.Action, Args: []any{s}, WaitForStage: client.WorkflowUpdateStageCompleted,
 	})
 	if err == nil {
