@@ -77,21 +77,25 @@ func scopeFacts(f *playbooks.Facts, s workflows.Scoped, all []workflows.Scoped, 
 	if s.StoreDirty != nil {
 		f.Set("scope.attacker_reads_store", playbooks.BoolFact(*s.StoreDirty))
 	}
-	var malicious, malicious24, unknown24, seen int64
+	var malicious, malicious24, unknown24, known, unexplained int64
 	if s.Reading != nil {
 		for _, u := range s.Reading.Uses {
 			recent := now.Sub(u.Last) < day
+			month := now.Sub(u.Last) < 30*day
 			switch {
 			case u.Malicious:
 				malicious += u.Count
 				if recent {
 					malicious24 += u.Count
 				}
-			case u.Label != activities.UseKnown && recent:
-				unknown24 += u.Count
+				continue
+			case u.Label == activities.UseKnown && month:
+				known++
+			case month && u.Count > u.Refused:
+				unexplained++
 			}
-			if !u.Malicious && now.Sub(u.Last) < 30*day {
-				seen++
+			if u.Label != activities.UseKnown && recent {
+				unknown24 += u.Count
 			}
 		}
 	}
@@ -106,8 +110,12 @@ func scopeFacts(f *playbooks.Facts, s workflows.Scoped, all []workflows.Scoped, 
 	set("scope.malicious_use", malicious)
 	set("scope.malicious_use_24h", malicious24)
 	set("scope.unknown_use_24h", unknown24)
-	// Who is told to use it counts though nobody was seen.
-	set("scope.dependents_seen_30d", max(seen, int64(len(s.Dependents))))
+	// Who is told to use it counts though nobody was seen. A use that nothing
+	// explains is a dependent or a thief: nobody knows, so it is neither counted nor
+	// ruled out, unless the estate says that the key is nobody's.
+	if n := max(known, int64(len(s.Dependents))); n > 0 || unexplained == 0 || s.OwnerKind == "none" {
+		set("scope.dependents_seen_30d", n)
+	}
 	f.Set("scope.dark_days_30d", playbooks.IntFact(darkDays(s.Reading, now)))
 }
 
