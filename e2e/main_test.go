@@ -61,6 +61,8 @@ type rig struct {
 	env  []string
 	http string
 	ui   string
+	// upArgs are further arguments of `rekey up`.
+	upArgs []string
 
 	mu  sync.Mutex
 	cmd *exec.Cmd
@@ -78,10 +80,21 @@ func newRig(t *testing.T, yaml string, env ...string) *rig {
 	t.Cleanup(func() {
 		r.stop()
 		if t.Failed() {
-			t.Logf("log of rekey:\n%s", r.logged())
+			t.Logf("log of rekey:\n%s", unasked(r.logged()))
 		}
 	})
 	return r
+}
+
+// unasked is a log without the many reads of who watches.
+func unasked(log string) string {
+	var out []string
+	for line := range strings.Lines(log) {
+		if !strings.Contains(line, "msg=request method=GET") || !strings.Contains(line, "status=200") {
+			out = append(out, line)
+		}
+	}
+	return strings.Join(out, "")
 }
 
 func freePorts(t *testing.T, n int) []string {
@@ -147,7 +160,7 @@ func (r *rig) up() {
 
 func (r *rig) start() {
 	r.t.Helper()
-	cmd := r.command(context.Background(), "up", "--log-level", "info")
+	cmd := r.command(context.Background(), append([]string{"up", "--log-level", "info"}, r.upArgs...)...)
 	w := &locked{r: r}
 	cmd.Stdout, cmd.Stderr = w, w
 	require.NoError(r.t, cmd.Start())
