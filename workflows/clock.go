@@ -100,13 +100,18 @@ func (c *clock) Wait(ctx workflow.Context, until time.Time, why string, cond fun
 	}
 	for {
 		left := until.Sub(workflow.Now(ctx))
-		if left <= 0 {
+		if left <= 0 || cond() {
 			return cond(), nil
 		}
-		ok, err := workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{
+		// The SDK leaves the timer of an await whose condition came true in the
+		// history until it fires. Hundreds of day-long ones would wake the workflow
+		// for nothing.
+		timer, cancel := workflow.WithCancel(ctx)
+		ok, err := workflow.AwaitWithOptions(timer, workflow.AwaitOptions{
 			Timeout:      min(left, maxWait),
 			TimerOptions: workflow.TimerOptions{Summary: summary(why)},
 		}, cond)
+		cancel()
 		if err != nil || ok {
 			return ok, err
 		}

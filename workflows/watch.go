@@ -213,7 +213,7 @@ func (t *tripwire) look(ctx workflow.Context, key activities.Key) error {
 		since = dead
 	}
 	now := t.clk.Now(ctx)
-	a, err := t.call.once(ctx, activities.Sweep, activities.Request{Ref: activities.Ref{Key: key}, Since: since, Now: now})
+	a, err := t.call.once(ctx, activities.Sweep, activities.Request{Ref: activities.Ref{Key: key}, Since: since, Now: now, UsesOnly: true})
 	if err != nil {
 		return err
 	}
@@ -241,7 +241,9 @@ func (t *tripwire) prune(before time.Time) {
 	if len(t.in.Seen) <= most {
 		return
 	}
-	for group, last := range t.in.Seen { //workflowcheck:ignore what is deleted does not depend on the order
+	// What is deleted does not depend on the order.
+	//workflowcheck:ignore
+	for group, last := range t.in.Seen {
 		if last.Before(before) {
 			delete(t.in.Seen, group)
 		}
