@@ -332,6 +332,9 @@ type SweepRequest struct {
 	Compromised []string `json:"compromised,omitempty"`
 	// Ours are keys that this incident made.
 	Ours []string `json:"ours,omitempty"`
+	// UsesOnly asks for Hits alone, for a watch that looks often: Digest is then
+	// empty.
+	UsesOnly bool `json:"uses_only,omitempty"`
 }
 
 // SweepResult is one reading of the residue.

@@ -34,6 +34,7 @@ type Request struct {
 	Known       []Caller  `json:"known,omitempty"`
 	Compromised []string  `json:"compromised,omitempty"`
 	Ours        []string  `json:"ours,omitempty"`
+	UsesOnly    bool      `json:"uses_only,omitempty"`
 	Roles       []string  `json:"roles,omitempty"`
 	Allow       []string  `json:"allow,omitempty"`
 	Lift        bool      `json:"lift,omitempty"`

@@ -249,7 +249,8 @@ func (r *Runtime) limits() *batch.Limits {
 	for _, d := range r.Descriptors() {
 		for _, account := range r.Config.Accounts(d.Code) {
 			for _, l := range d.Limits {
-				if l.Value > 0 {
+				// The lab keeps its own limits, in the world's time.
+				if l.Value > 0 && r.Lab == nil {
 					out[d.Code+"/"+account+"/"+l.API] = l.Value
 				}
 			}

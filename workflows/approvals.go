@@ -38,6 +38,9 @@ func (r *incident) open(ctx workflow.Context, need playbooks.Approval, a Approva
 	case playbooks.ApproveRung:
 		a.Outside = r.set.OutsideChat
 	}
+	if r.set.Solo {
+		a.Needed = 1 // a team of one may fill every role (contracts section 2)
+	}
 	if len(a.Roles) == 0 {
 		a.Roles = []string{string(playbooks.RoleCommander), string(playbooks.RoleSecurity)}
 	}

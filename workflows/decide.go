@@ -230,6 +230,9 @@ func (r *incident) ballot(s statement.Statement) (*Approval, string, *refusal) {
 	}
 	i := slices.IndexFunc(r.set.People, func(p statement.Person) bool { return p.Actor == s.Actor })
 	role, no := pickRole(r.set.People[i], s.Role, a.Roles)
+	if no != nil && r.set.Solo {
+		role, no = a.Roles[0], nil
+	}
 	if no != nil {
 		return nil, "", no
 	}

@@ -39,6 +39,9 @@ func (c *Client) Sweep(ctx context.Context, req activities.SweepRequest) (activi
 		s.now = c.now(ctx)
 	}
 	steps := []func(context.Context) *activities.Fault{s.account, s.trace, s.waysIn}
+	if req.UsesOnly {
+		steps = []func(context.Context) *activities.Fault{s.trace}
+	}
 	for _, step := range steps {
 		if f := step(ctx); f != nil {
 			return activities.SweepResult{}, f
@@ -47,9 +50,12 @@ func (c *Client) Sweep(ctx context.Context, req activities.SweepRequest) (activi
 	if s.read == 0 {
 		return activities.SweepResult{}, s.first
 	}
-	digest, err := canon.HashOf(s.set)
-	if err != nil {
-		return activities.SweepResult{}, invalid(op, "the reading cannot be encoded")
+	digest := ""
+	if !req.UsesOnly {
+		var err error
+		if digest, err = canon.HashOf(s.set); err != nil {
+			return activities.SweepResult{}, invalid(op, "the reading cannot be encoded")
+		}
 	}
 	slices.SortFunc(s.out.Findings, func(a, b activities.Finding) int {
 		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.What, b.What), cmp.Compare(a.ID, b.ID))

@@ -2,6 +2,7 @@ package batch
 
 import (
 	"context"
+	"time"
 
 	"rekey/activities"
 )
@@ -21,7 +22,7 @@ func (r *Runner) call(ctx context.Context, client any, p activities.Pass, req ac
 		f := activities.AsFault(string(p.Verb), err)
 		if f.Class == activities.ClassThrottled {
 			info, _ := r.Kind(req.Key.Provider, req.Key.Kind)
-			r.Limits.Stop(p.Provider, p.Account, info.Verbs[p.Verb].API, a.At.Add(f.After))
+			r.Limits.Stop(p.Provider, p.Account, info.Verbs[p.Verb].API, a.At.Add(max(f.After, time.Second)))
 		}
 		b := failed(p, req, f, a.At)
 		b.Inspect, b.Sweep = a.Inspect, a.Sweep
@@ -130,7 +131,7 @@ func dispatch(ctx context.Context, client any, v activities.Verb, req activities
 		}
 	case activities.Sweep:
 		if c, ok := client.(activities.Sweeper); ok {
-			res, err := c.Sweep(ctx, activities.SweepRequest{Ref: req.Ref, Since: req.Since, Now: req.Now, Compromised: req.Compromised, Ours: req.Ours})
+			res, err := c.Sweep(ctx, activities.SweepRequest{Ref: req.Ref, Since: req.Since, Now: req.Now, Compromised: req.Compromised, Ours: req.Ours, UsesOnly: req.UsesOnly})
 			if err != nil {
 				return done, err
 			}

@@ -56,12 +56,17 @@ func readLog(ctx context.Context, j Journal) (journal, error) {
 	return out, nil
 }
 
-// settled gives the outcome that ends this effect: the call need not be made.
+// settled gives the outcome that ends this effect: the call need not be made. An
+// answer that hands the matter to a person does not: they may have mended it. What
+// stands before a settling is over with it: its key was destroyed.
 func (h history) settled() (activities.Attempt, bool) {
 	for i := len(h) - 1; i >= 0; i-- {
 		a := h[i].Attempt
-		if a != nil && !a.Failed() && a.Outcome != activities.Unclear && a.Detail != activities.SlotNeeded {
+		if a != nil && !a.Failed() && (a.Outcome.Reached() || a.Outcome == activities.DoneAsync || a.Outcome == activities.Assumed) {
 			return *a, true
+		}
+		if h[i].Kind == kindReconciled && h[i].Settled {
+			break
 		}
 	}
 	return activities.Attempt{}, false

@@ -2,6 +2,7 @@ package batch
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,7 +20,8 @@ type Limits struct {
 	stopped map[string]time.Time // world's time
 }
 
-// reserve is the part of a budget that only containment may use.
+// reserve is the part of a budget that only containment may use: everything else
+// takes from a smaller bucket first, containment from the whole one.
 const reserve = 0.2
 
 // NewLimits makes budgets; perSecond is by "provider/account/api". What is not
@@ -41,25 +43,24 @@ func (l *Limits) Wait(ctx context.Context, provider, account, api string, v acti
 		}
 		delete(l.stopped, key)
 	}
-	contain := v == activities.Disable || v == activities.EndSessions || v == activities.Deny
-	b := l.bucket(key, contain)
+	all, rest := l.bucket(key, 1), l.bucket(key+"/rest", 1-reserve)
 	l.mu.Unlock()
-	if b == nil {
+	if all == nil {
 		return 0, nil
 	}
-	return 0, b.Wait(ctx)
+	if v != activities.Disable && v != activities.EndSessions && v != activities.Deny {
+		if err := rest.Wait(ctx); err != nil {
+			return 0, err
+		}
+	}
+	return 0, all.Wait(ctx)
 }
 
-// bucket gives containment its own share, so that it never queues behind the
-// rest. l.mu is held.
-func (l *Limits) bucket(key string, contain bool) *rate.Limiter {
-	per, ok := l.rates[key]
+// bucket gives a share of an API's budget, nil where it has none. l.mu is held.
+func (l *Limits) bucket(name string, share float64) *rate.Limiter {
+	per, ok := l.rates[strings.TrimSuffix(name, "/rest")]
 	if !ok || per <= 0 {
 		return nil
-	}
-	name, share := key, 1-reserve
-	if contain {
-		name, share = key+"/contain", reserve
 	}
 	b, ok := l.buckets[name]
 	if !ok {

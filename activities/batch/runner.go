@@ -273,6 +273,17 @@ func (r *Runner) prepareIssue(ctx context.Context, client any, p activities.Pass
 	if err := r.outlive(ctx, last); err != nil {
 		return activities.Attempt{}, false, err
 	}
+	// It may have ended well while this attempt waited: then there is nothing to
+	// settle, and its key must not be destroyed.
+	log, err := readLog(ctx, j)
+	if err != nil {
+		return activities.Attempt{}, false, fmt.Errorf("journal of %s: %w", p.ID, err)
+	}
+	before = log.of(req.Key.FP)
+	if a, ok := before.settled(); ok {
+		a.Recovered = true
+		return a, false, nil
+	}
 	rec, ok := client.(activities.Reconciler)
 	if !ok {
 		return failed(p, req, &activities.Fault{Class: activities.ClassInvalid, Op: "Issue", Detail: "a create got no answer and this provider cannot settle it: look at the principal's keys"}, r.Now(ctx)), false, nil
