@@ -8,6 +8,7 @@ import (
 
 	"rekey/activities"
 	"rekey/internal/playbook"
+	"rekey/internal/secret/redact"
 )
 
 // A target is a key as it was named on the command line.
@@ -69,16 +70,19 @@ func (a *app) descriptor(code string) (activities.Descriptor, bool) {
 
 func (a *app) providerCodes() []string { return a.descriptors().Providers() }
 
-// looksSecret tells whether text holds what a provider says is a secret.
+// looksSecret tells whether text holds what a provider says is a secret, or what
+// is one anywhere.
 func (a *app) looksSecret(text string) bool {
+	var o redact.Options
 	for _, d := range a.descriptors() {
 		for _, pattern := range d.Secrets {
-			if re, err := regexp.Compile(pattern); err == nil && re.MatchString(text) {
-				return true
+			if re, err := regexp.Compile(pattern); err == nil {
+				o.Patterns = append(o.Patterns, redact.Pattern{Name: d.Code, Regexp: re})
 			}
 		}
 	}
-	return false
+	r, err := redact.New(o)
+	return err != nil || r.String(text) != text // without a redactor nothing is known to be safe
 }
 
 func secretInArguments() error {
