@@ -114,6 +114,9 @@ func (s *Server) log(r *http.Request, rec *recorder, took time.Duration) {
 	switch {
 	case rec.status >= http.StatusInternalServerError:
 		level = s.Log.Error
+	case rec.status == http.StatusUnauthorized && strings.HasPrefix(r.Pattern, "/codec/"):
+		// A page of the Temporal UI asks for each of its payloads by itself: to look
+		// without having signed in is no event, and would bury those that are.
 	case rec.status >= http.StatusBadRequest:
 		level = s.Log.Warn
 	}
