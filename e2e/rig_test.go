@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"rekey/internal/drill"
+	driller "rekey/internal/drill"
 	"rekey/internal/lab/control"
 	"rekey/internal/view"
 )
@@ -116,7 +116,7 @@ func refused(t *testing.T, o outcome, exit int, code string) view.ErrorBody {
 // A labProcess is `rekey lab` in a process of its own.
 type labProcess struct {
 	dir     string
-	addrs   drill.Addrs
+	addrs   driller.Addrs
 	control *control.Client
 	info    control.Info
 	// account is the line of rekey.yaml that makes it the only provider.
@@ -155,7 +155,7 @@ func startLab(t *testing.T, r *rig, scenario string) *labProcess {
 			return true
 		default:
 		}
-		b, err := os.ReadFile(filepath.Join(l.dir, "lab", drill.AddrsFile))
+		b, err := os.ReadFile(filepath.Join(l.dir, "lab", driller.AddrsFile))
 		return err == nil && json.Unmarshal(b, &l.addrs) == nil
 	}, 30*time.Second, 10*time.Millisecond)
 	require.NotEmpty(t, l.addrs.Provider, "the lab did not start")

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"rekey/internal/config"
+	"rekey/internal/secret/redact"
 	"rekey/internal/view"
 )
 
@@ -115,15 +116,26 @@ func finish(s IOStreams, asJSON bool, err error) int {
 	if e.Said {
 		return e.exit()
 	}
+	told := *e
+	told.Message, told.Do = withoutSecrets(e.Message), withoutSecrets(e.Do)
 	if asJSON {
-		writeLine(s.Out, errorDocument(e))
+		writeLine(s.Out, errorDocument(&told))
 	}
-	message := clean(e.Message)
-	fmt.Fprintf(s.Err, "rekey: %s\n", message)
-	if e.Do != "" {
-		fmt.Fprintf(s.Err, "       %s\n", strings.ReplaceAll(clean(e.Do), "\n", "\n       "))
+	fmt.Fprintf(s.Err, "rekey: %s\n", clean(told.Message))
+	if told.Do != "" {
+		fmt.Fprintf(s.Err, "       %s\n", strings.ReplaceAll(clean(told.Do), "\n", "\n       "))
 	}
 	return e.exit()
+}
+
+// withoutSecrets is text without what looks like a secret: an error repeats what is
+// wrong in a file, and a secret in the wrong place is what may be wrong.
+func withoutSecrets(text string) string {
+	r, err := redact.New(redact.Options{})
+	if err != nil {
+		return "what is wrong cannot be shown"
+	}
+	return r.String(text)
 }
 
 func errorDocument(e *Error) view.Error {

@@ -190,6 +190,9 @@ func (a *app) validate(nameOrPath string) (playbook.Problems, *validLine, error)
 		return nil, nil, Usage("check the file", "%s", err)
 	}
 	pb, problems := playbook.Parse(file, src, append(opts, playbook.WithProviders(a.descriptors()))...)
+	for i := range problems {
+		problems[i].Message, problems[i].Fix = withoutSecrets(problems[i].Message), withoutSecrets(problems[i].Fix)
+	}
 	if pb == nil || problems.Failed() {
 		return problems, nil, nil
 	}

@@ -60,7 +60,7 @@ var (
 // check looks at everything before anything is stored.
 func (in *Intake) check(who Caller, req api.ReportRequest) (*checked, error) {
 	c := &checked{who: who, req: req, nonce: req.Nonce, received: in.Now().UTC().Truncate(time.Millisecond)}
-	if !nonceRE.MatchString(req.Nonce) {
+	if !nonceRE.MatchString(req.Nonce) || in.recognise.looksSecret(req.Nonce) {
 		return nil, malformed("give 8 to 128 letters, digits, dashes or underscores, new for each report and the same when it is sent again", "the nonce is missing or malformed")
 	}
 	for _, step := range []func(*checked) error{in.checkKey, in.checkWords, in.checkTimes, in.checkSecret, in.checkEvidence} {

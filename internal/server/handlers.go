@@ -190,7 +190,7 @@ func (s *Server) statement(w http.ResponseWriter, r *http.Request) error {
 		return malformed("sign with a nonce of 8 to 128 letters, digits, dashes or underscores", "the nonce is missing or malformed")
 	case len(st.Text) > maxText || len(st.Items) > maxNamed || len(signed.Signature) > maxSignature:
 		return malformed("shorten it; longer texts go into evidence files", "the statement is too long")
-	case s.Redact.String(st.Text) != st.Text || s.plain.String(st.Text) != st.Text:
+	case s.unshowable(st):
 		return malformed("take it out and sign again; treat it as exposed where you typed it", "the text holds what looks like a secret or cannot be shown")
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), decideLimit)
@@ -207,6 +207,14 @@ func (s *Server) statement(w http.ResponseWriter, r *http.Request) error {
 	}
 	respond(w, http.StatusOK, d)
 	return nil
+}
+
+// unshowable tells whether a statement holds what looks like a secret or is not
+// plain text: even a refused one is on record.
+func (s *Server) unshowable(st statement.Statement) bool {
+	return slices.ContainsFunc(slices.Concat([]string{st.Text, st.Actor, st.Role, st.Method, st.WaveHash, st.Approval, st.As, st.Task, st.Nonce}, st.Items), func(text string) bool {
+		return s.Redact.String(text) != text || s.plain.String(text) != text
+	})
 }
 
 func (s *Server) bundle(w http.ResponseWriter, r *http.Request) error {
