@@ -52,7 +52,7 @@ func verdict(v view.Incident) string {
 	case v.State == "all-clear":
 		return "ALL CLEAR: every item is in a proven end state"
 	case v.State == "contained":
-		return fmt.Sprintf("CONTAINED: all old keys are dead; %s open", count(v.Totals.Open, "item is", "items are"))
+		return "CONTAINED: all old keys are dead; " + stillOpen(v)
 	case total == 0:
 		return "NOT CONTAINED: the scope is being read"
 	case v.Truncated:
@@ -63,6 +63,20 @@ func verdict(v view.Incident) string {
 		return fmt.Sprintf("NOT CONTAINED: %d of %s proven dead", dead, keys)
 	}
 	return fmt.Sprintf("NOT CONTAINED YET: every old key is dead, %s", count(v.Totals.Open, "item is open", "items are open"))
+}
+
+// stillOpen says what keeps a contained incident from being all-clear.
+func stillOpen(v view.Incident) string {
+	people := 0
+	for _, h := range v.NeedsHuman {
+		if h.State == "" || h.State == "open" {
+			people++
+		}
+	}
+	if v.Totals.Open > 0 || people == 0 {
+		return count(v.Totals.Open, "item is open", "items are open")
+	}
+	return count(people, "thing waits for a person", "things wait for a person")
 }
 
 func waitsForVotes(v view.Incident) string {
