@@ -239,6 +239,14 @@ func TestVotesThatDoNotCount(t *testing.T) {
 		require.False(t, c.Effect, "%s changed something at the provider", c.Action)
 	}
 
+	// Who waits is told that people are waited for.
+	waiting := []string{"report", "awsiam", l.info.Aliases["ONE"], "--wait", "--interval", "100ms", "--json", "--timeout"}
+	o = r.rekey("", append(waiting, "1s")...)
+	require.Equal(t, 3, o.code, o.errOut)
+	require.Equal(t, "waiting", decode[view.Incident](t, o.out).State)
+	waited := make(chan outcome, 1)
+	go func() { waited <- r.rekey("", append(waiting, "60s")...) }()
+
 	// Two people accept the risk; what is sealed then holds every refusal.
 	for _, decision := range [][]string{
 		{"release", id, "--item", l.info.Aliases["TWO"]},
@@ -252,6 +260,9 @@ func TestVotesThatDoNotCount(t *testing.T) {
 	o = r.rekey("", "incident", "approve", id, "--approval", a.ID, "--wave", a.WaveHash, "--identity", folk["bob"].identity)
 	require.Zero(t, o.code, o.errOut)
 	r.until(id, "a sealed bundle", 60*time.Second, func(v view.Incident) bool { return v.Times.Sealed != "" })
+	o = <-waited
+	require.Equal(t, 3, o.code, "an accepted risk is contained, not all-clear: %s", o.errOut)
+	require.Equal(t, "contained", decode[view.Incident](t, o.out).State)
 	bundle := filepath.Join(r.dir, "votes.zip")
 	require.Zero(t, r.rekey("", "audit", "export", id, "-o", bundle).code)
 	var got []want

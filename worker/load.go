@@ -1,13 +1,18 @@
 package worker
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 
 	"github.com/spf13/pflag"
 
 	"rekey/internal/cli"
 	"rekey/internal/config"
+	"rekey/internal/estate"
+	"rekey/internal/people"
 )
 
 // LoadConfig reads the configuration with the flags of a command over it; empty
@@ -29,9 +34,33 @@ func LoadConfig(c cli.Common, flags map[string]string) (*config.Config, error) {
 	}
 	cfg, err := config.Load(fs)
 	if err != nil {
-		return nil, &cli.Error{Code: cli.CodeUsage, Message: err.Error(), Do: "mend the configuration; nothing was started", Err: err}
+		return nil, invalid(err)
+	}
+	if err := invalid(named(cfg)); err != nil {
+		return nil, err
 	}
 	return cfg, nil
+}
+
+// named reads the files that the configuration names, so that a mistake in one of
+// them is found before anything starts.
+func named(cfg *config.Config) error {
+	for _, name := range slices.Sorted(maps.Keys(cfg.People)) {
+		if file := cfg.People[name].CLIKeyFile; file != "" {
+			if _, err := people.LoadPublic(file); err != nil {
+				return fmt.Errorf("people.%s.cli_key_file: %w", name, err)
+			}
+		}
+	}
+	_, err := estate.Load(cfg.Estate.Files, cfg.Customers.Files, nil)
+	return err
+}
+
+func invalid(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &cli.Error{Code: cli.CodeUsage, Message: err.Error(), Do: "mend the configuration; nothing was started", Err: err}
 }
 
 // NewLog writes structured lines to w.

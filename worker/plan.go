@@ -181,7 +181,10 @@ func (r *Runtime) inspect(ctx context.Context, key activities.Key, now time.Time
 		do := "try again"
 		switch f.Class {
 		case activities.ClassDenied:
-			do = "grant " + f.Permission + " to the identity of this account (`rekey provider show " + key.Provider + "` has the policy)"
+			do = "check this account's credentials in rekey.yaml"
+			if f.Permission != "" {
+				do = "grant " + f.Permission + " to the identity of this account (`rekey provider show " + key.Provider + "` has the policy)"
+			}
 		case activities.ClassInvalid:
 			do = "check the key id and the account"
 		case activities.ClassTransient, activities.ClassUnclear:

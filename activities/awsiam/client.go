@@ -158,7 +158,7 @@ func trailRate(s string) (rate.Limit, error) {
 func (c *Client) ownCredential(context.Context) (aws.Credentials, error) {
 	var out aws.Credentials
 	if c.account.Credential == nil {
-		return out, c.noCredential("access_key_id")
+		return out, c.noCredential("access_key_id", nil)
 	}
 	for _, part := range []struct {
 		name     string
@@ -169,7 +169,7 @@ func (c *Client) ownCredential(context.Context) (aws.Credentials, error) {
 	} {
 		v, err := c.account.Credential(part.name)
 		if (err != nil || v.Empty()) && !part.optional {
-			return aws.Credentials{}, c.noCredential(part.name)
+			return aws.Credentials{}, c.noCredential(part.name, err)
 		}
 		if err == nil {
 			*part.to = strings.TrimSpace(reveal(v))
@@ -178,9 +178,14 @@ func (c *Client) ownCredential(context.Context) (aws.Credentials, error) {
 	return out, nil
 }
 
-func (c *Client) noCredential(name string) *activities.Fault {
-	return &activities.Fault{Class: activities.ClassDenied, Detail: fmt.Sprintf(
-		"no credential %s for account %s: set %s_file or %s_env under credentials in rekey.yaml", name, c.account.Name, name, name)}
+// noCredential names the file or variable that was looked at: the configuration
+// knows it, and never tells what is in it.
+func (c *Client) noCredential(name string, err error) *activities.Fault {
+	why := fmt.Sprintf("set %s_file or %s_env under credentials in rekey.yaml", name, name)
+	if err != nil {
+		why = err.Error()
+	}
+	return &activities.Fault{Class: activities.ClassDenied, Detail: fmt.Sprintf("no credential %s for account %s: %s", name, c.account.Name, why)}
 }
 
 func reveal(v secret.Value) string {

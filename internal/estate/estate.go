@@ -10,7 +10,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -105,7 +107,7 @@ func Load(estates, customers []string, fp *secret.Fingerprinter) (*Estate, error
 		d := yaml.NewDecoder(bytes.NewReader(b))
 		d.KnownFields(true)
 		if err := d.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("estate %s: %w", filepath.Base(path), err)
+			return nil, fmt.Errorf("estate %s: %s", path, plain(err))
 		}
 		if err := e.add(path, f); err != nil {
 			return nil, err
@@ -120,7 +122,7 @@ func Load(estates, customers []string, fp *secret.Fingerprinter) (*Estate, error
 		d := json.NewDecoder(bytes.NewReader(b))
 		d.DisallowUnknownFields()
 		if err := d.Decode(&list); err != nil {
-			return nil, fmt.Errorf("customers %s: %w", filepath.Base(path), err)
+			return nil, fmt.Errorf("customers %s: %s", path, plain(err))
 		}
 		for _, c := range list {
 			for _, k := range c.Keys {
@@ -129,6 +131,14 @@ func Load(estates, customers []string, fp *secret.Fingerprinter) (*Estate, error
 		}
 	}
 	return e, nil
+}
+
+var unknownField = regexp.MustCompile(`(?:json: unknown field |field )"?([^\s"]+)"?(?: not found in type \S+)?`)
+
+// plain is what a decoder says, without the names of our types.
+func plain(err error) string {
+	text := strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "yaml: unmarshal errors:")), " ")
+	return unknownField.ReplaceAllString(strings.TrimPrefix(text, "yaml: "), `unknown key "$1"`)
 }
 
 func (e *Estate) add(path string, f File) error {
