@@ -31,6 +31,8 @@ type WatchInput struct {
 	Now      time.Time            `json:"now"`
 	ClockSeq int64                `json:"clock_seq,omitempty"`
 	Polls    int                  `json:"polls,omitempty"`
+	// Alarms are those raised about a key, by fingerprint.
+	Alarms map[string]Alarms `json:"alarms,omitempty"`
 	// Hits are the last ones, Total is how many there were.
 	Hits  []Hit `json:"hits,omitempty"`
 	Total int   `json:"total,omitempty"`
@@ -55,6 +57,21 @@ type Hit struct {
 
 // shownHits bounds the hits that the state carries; each is an event besides.
 const shownHits = 50
+
+// Alarms are how often and when last an alarm about a key was raised.
+type Alarms struct {
+	N    int       `json:"n"`
+	Last time.Time `json:"last"`
+}
+
+// alarmPause is the least time between the first two alarms of one key: meanwhile
+// the incident is busy killing it again. It doubles, at most alarmSteps times, so
+// that a key which nothing kills does not open the incident for ever. Every use is
+// an event all the same.
+const (
+	alarmPause = time.Hour
+	alarmSteps = 4
+)
 
 // trailLag is how late a provider publishes a use: CloudTrail says typically within
 // 5, in the event history within 15 minutes. Every look goes back that far, and
@@ -266,9 +283,15 @@ func (t *tripwire) hit(ctx workflow.Context, key activities.Key, u activities.Us
 		Type: event.EventTripwire, Actor: "provider:" + key.Provider, FP: key.FP, SourceTime: canon.Time(h.At), Result: result,
 		Attrs: map[string]string{"source": h.Source, "count": fmt.Sprint(h.Count), "agent": u.Agent, "caller": u.Label},
 	})
-	if h.Refused {
+	now := t.clk.Now(ctx)
+	was := in.Alarms[key.FP]
+	if h.Refused || (was.N > 0 && now.Sub(was.Last) < alarmPause<<min(was.N-1, alarmSteps)) {
 		return nil
 	}
+	if in.Alarms == nil {
+		in.Alarms = map[string]Alarms{}
+	}
+	in.Alarms[key.FP] = Alarms{N: was.N + 1, Last: now}
 	return t.alarm(ctx, key, h)
 }
 
