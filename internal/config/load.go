@@ -148,8 +148,12 @@ func build(f *file, fs *pflag.FlagSet) (*Config, error) {
 		mapstructure.TextUnmarshallerHookFunc(), mapstructure.StringToSliceHookFunc(",")))); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
+	named := c.namedVariables()
 	for _, s := range strange {
-		c.Warnings = append(c.Warnings, s+" is set and names no key of rekey.yaml: check its spelling, or ignore this if it is your own (a *_env key names it)")
+		if named[s] {
+			continue
+		}
+		c.Warnings = append(c.Warnings, s+" is set and names no key of rekey.yaml, nor does a *_env key name it: check its spelling, or ignore this if it is your own")
 	}
 	return c, c.finish(f.path)
 }
@@ -159,4 +163,19 @@ func split(raw string, v *value) []string {
 		return strings.Split(raw, ",")
 	}
 	return []string{raw}
+}
+
+// namedVariables are those that a *_env key of an account reads.
+func (c *Config) namedVariables() map[string]bool {
+	out := map[string]bool{}
+	for _, accounts := range c.Providers {
+		for _, a := range accounts {
+			for key, name := range a.Credentials {
+				if strings.HasSuffix(key, "_env") {
+					out[name] = true
+				}
+			}
+		}
+	}
+	return out
 }

@@ -142,7 +142,7 @@ people:
 	t.Setenv("REKEY_PEOPLE_ONCALL_1_ROLES", "commander,security")
 	t.Setenv("REKEY_PROVIDERS_AWSIAM_LAB_BASE_URL", "http://127.0.0.1:5000")
 	t.Setenv("REKEY_PROVIDERS_AWSIAM_LAB_ALLOW_PRIVATE", "true")
-	t.Setenv("REKEY_PROVIDERS_AWSIAM_LAB_CREDENTIALS_ACCESS_KEY_ID_ENV", "LAB_ID")
+	t.Setenv("REKEY_PROVIDERS_AWSIAM_LAB_CREDENTIALS_ACCESS_KEY_ID_ENV", "REKEY_LAB_ID")
 	t.Setenv("REKEY_PROVIDERS_AWSIAM_LAB_RATE_IAM", "5/s")
 	t.Setenv("REKEY_CEILINGS_SOURCES_GITHUB", "contain")
 	require.NoError(t, fs.Parse([]string{"--listen-http", "127.0.0.1:3001", "--data", "elsewhere"}))
@@ -156,11 +156,12 @@ people:
 	require.Equal(t, []string{"commander", "security"}, c.People["oncall-1"].Roles, "a name with a dash")
 	require.Equal(t, config.Account{
 		BaseURL: "http://127.0.0.1:5000", AllowPrivate: true,
-		Credentials: map[string]string{"access_key_id_env": "LAB_ID"}, Rate: map[string]playbooks.Rate{"iam": "5/s"},
+		Credentials: map[string]string{"access_key_id_env": "REKEY_LAB_ID"}, Rate: map[string]playbooks.Rate{"iam": "5/s"},
 	}, c.Providers["awsiam"]["lab"], "an account that only variables name")
 	require.Equal(t, "contain", c.SourceCeiling("github"))
 	require.Empty(t, c.Warnings)
 
+	t.Setenv("REKEY_LAB_ID", "an id") // named by a *_env key above
 	t.Setenv("REKEY_LISTEN_HTP", "127.0.0.1:1")
 	c, err = config.Load(fs)
 	require.NoError(t, err)
