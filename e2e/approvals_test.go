@@ -230,6 +230,7 @@ func TestVotesThatDoNotCount(t *testing.T) {
 	send("bob", view.CodeForged, moved)
 
 	v = r.show(id)
+	require.Empty(t, v.Scope.Unseen, "the lab has everything that Inspect asks for")
 	a, ok := open(v, "strategy")
 	require.True(t, ok)
 	require.Empty(t, a.Votes, "none of it counted")

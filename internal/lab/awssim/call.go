@@ -19,7 +19,7 @@ type operation struct {
 }
 
 // operations is the table of everything the lab plays, put together once from the services.
-var operations = collect(iamKeyOps(), iamUserOps(), iamRoleOps(), iamDetailOps(), stsOps(), cloudtrailOps(), secretsOps())
+var operations = collect(iamKeyOps(), iamUserOps(), iamRoleOps(), iamPolicyOps(), iamDetailOps(), stsOps(), cloudtrailOps(), secretsOps())
 
 func collect(tables ...map[string]operation) map[string]operation {
 	all := map[string]operation{}
@@ -56,6 +56,7 @@ type call struct {
 	network   bool
 	engine    bool
 	cut       bool
+	same      bool // nothing changed
 	drop      bool
 	account   string
 	latency   time.Duration

@@ -5,6 +5,56 @@ import (
 	"strings"
 )
 
+func iamPolicyOps() map[string]operation {
+	return map[string]operation{
+		"iam:GetPolicy":        {read: true, verb: "Inspect", resource: onPolicy, run: getPolicy},
+		"iam:GetPolicyVersion": {read: true, verb: "Inspect", resource: onPolicy, run: getPolicyVersion},
+	}
+}
+
+func onPolicy(c *call) string { return c.form.Get("PolicyArn") }
+
+// onlyVersion: the lab's managed policies never change.
+const onlyVersion = "v1"
+
+func (s *Sim) namedPolicy(c *call) (arn, document string, err *APIError) {
+	arn = c.form.Get("PolicyArn")
+	document, ok := managed(arn)
+	if !ok {
+		return "", "", noSuchEntity("Policy %s was not found.", arn)
+	}
+	return arn, document, nil
+}
+
+// getPolicy: https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetPolicy.html
+func getPolicy(s *Sim, c *call) (any, *APIError) {
+	arn, _, err := s.namedPolicy(c)
+	if err != nil {
+		return nil, err
+	}
+	type policyXML struct {
+		PolicyName, Arn, Path, DefaultVersionId string
+		IsAttachable                            bool
+	}
+	return struct{ Policy policyXML }{policyXML{arn[strings.LastIndex(arn, "/")+1:], arn, "/", onlyVersion, true}}, nil
+}
+
+// getPolicyVersion: https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetPolicyVersion.html
+func getPolicyVersion(s *Sim, c *call) (any, *APIError) {
+	arn, document, err := s.namedPolicy(c)
+	if err != nil {
+		return nil, err
+	}
+	if v := c.form.Get("VersionId"); v != onlyVersion {
+		return nil, noSuchEntity("Policy %s version %s does not exist or is not attachable.", arn, v)
+	}
+	type versionXML struct {
+		Document, VersionId string
+		IsDefaultVersion    bool
+	}
+	return struct{ PolicyVersion versionXML }{versionXML{encodeDocument(document), onlyVersion, true}}, nil
+}
+
 const managedPrefix = "arn:aws:iam::aws:policy/"
 
 // managed gives the document of an AWS managed policy. AdministratorAccess, PowerUserAccess,
