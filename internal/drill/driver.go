@@ -137,9 +137,6 @@ func (d *driver) play(ctx context.Context) error {
 			continue
 		}
 		d.stallFrom = time.Now()
-		if d.view, err = d.api.show(ctx, d.incident); err != nil {
-			continue
-		}
 		acted, due, err := d.people(ctx)
 		if err != nil {
 			continue // rekey is down for a moment: the next look tells
@@ -248,6 +245,15 @@ func (d *driver) look(ctx context.Context) (next time.Time, quiet bool, err erro
 			return next, false, nil
 		}
 		last = states
+	}
+	// What was started meanwhile was not asked yet.
+	before := d.open()
+	if d.view, err = d.api.show(ctx, d.incident); err != nil {
+		return next, false, err
+	}
+	if !slices.Equal(before, d.open()) {
+		d.why = "workflows start and end"
+		return next, false, nil
 	}
 	return next, true, nil
 }

@@ -24,7 +24,7 @@ func newObserver() observer { return observer{last: map[useKind]*control.Use{}} 
 func (o *observer) record(r *awssim.Record, alias func(string) string) {
 	if r.Label == "engine" && !r.ReadOnly {
 		o.calls = append(o.calls, control.Call{Verb: r.Verb, Action: r.Service + ":" + r.Action, Key: r.TargetKey, Target: targetOf(r),
-			RequestID: r.RequestID, At: control.Time{Time: r.At}, Result: r.Result(), Effect: r.Code == "", Lost: r.Lost})
+			RequestID: r.RequestID, At: control.Time{Time: r.At}, Result: r.Result(), Effect: r.Code == "" && !r.Same, Lost: r.Lost})
 	}
 	kind := useKind{r.KeyID, r.Source, r.SourceIP, r.Service + ":" + r.Action, r.Label}
 	result := r.Result()

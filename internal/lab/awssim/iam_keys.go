@@ -118,6 +118,10 @@ func updateAccessKey(s *Sim, c *call) (any, *APIError) {
 	if status != Active && status != Inactive {
 		return nil, validation("Value '%s' at 'status' failed to satisfy constraint: Member must satisfy enum value set: [Active, Inactive]", status)
 	}
+	if k.Status == status {
+		c.same = true // the call succeeds and changes nothing
+		return nil, nil
+	}
 	k.Status = status
 	c.touch("key", k.ID)
 	return nil, nil

@@ -33,6 +33,7 @@ type Record struct {
 	Verb      string         `json:"verb,omitempty"`
 	TargetKey string         `json:"target_key,omitempty"`
 	Lost      bool           `json:"lost,omitempty"` // the effect was made, the answer was cut
+	Same      bool           `json:"same,omitempty"` // it succeeded and changed nothing: the state was there
 }
 
 // Result is ok, denied, throttled or failed, as the oracle says it.
@@ -61,7 +62,7 @@ func (c *call) record(err *APIError) *Record {
 	r := &Record{
 		Seq: s.seq, At: c.now, LoggedAt: c.now, EventID: uuid(s.opt.Salt, "event", s.seq), RequestID: c.requestID, KeyID: c.keyID,
 		Service: c.service, Action: c.action, Region: c.region, SourceIP: c.ip, ASN: c.asn, UserAgent: c.agent,
-		ReadOnly: c.op.read, Params: c.params(), Label: label, Source: source, Verb: c.verb(), TargetKey: c.target, Lost: c.drop && err == nil,
+		ReadOnly: c.op.read, Params: c.params(), Label: label, Source: source, Verb: c.verb(), TargetKey: c.target, Lost: c.drop && err == nil, Same: c.same,
 	}
 	if r.TargetKey == "" {
 		r.TargetKey, _ = c.elements["_target"].(string)
