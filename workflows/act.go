@@ -40,6 +40,14 @@ func (r *incident) replan(ctx workflow.Context) error {
 	}
 	for _, s := range r.st.Items {
 		fp := s.Key.FP
+		if n := r.st.Again[fp]; n > 0 {
+			// A key that was proven dead and is reported to work is abuse: nobody of
+			// ours has it any more.
+			if in.Malicious == nil {
+				in.Malicious = map[string]int64{}
+			}
+			in.Malicious[fp] = int64(n)
+		}
 		if s.Conflict == "" && (stays[fp] || (r.peek(fp).EndState == "" && !r.inWave(fp))) {
 			in.Items = append(in.Items, s)
 		}
@@ -314,6 +322,16 @@ func (r *incident) start(ctx workflow.Context, w plan.Wave, voted bool) error {
 			in.Resume[fp] = v
 		}
 	}
+	rule := ""
+	for _, it := range w.Items {
+		r.lapse(ctx, it.Key.FP)
+		v := r.viewOf(it.Key.FP)
+		v.Strategy, v.Wave, v.Owner, v.Open = string(w.Strategy), w.N, it.Owner, view.Open{}
+		if d, ok := r.st.Plan.Decision(it.Key.FP); ok {
+			v.Rule = d.Rule
+			rule = d.Rule
+		}
+	}
 	// In the books before the first event of it can come.
 	r.st.Waves = append(r.st.Waves, WaveRun{Wave: w, State: waveRunning, Voted: voted})
 	run := &r.st.Waves[len(r.st.Waves)-1]
@@ -338,15 +356,8 @@ func (r *incident) start(ctx workflow.Context, w plan.Wave, voted bool) error {
 	}
 	r.st.NextWave = max(r.st.NextWave, n+1)
 	r.number()
-	rule := ""
 	for _, it := range w.Items {
-		r.lapse(ctx, it.Key.FP)
-		v := r.viewOf(it.Key.FP)
-		v.Strategy, v.Wave, v.Owner, v.Open = string(w.Strategy), n, it.Owner, view.Open{}
-		if d, ok := r.st.Plan.Decision(it.Key.FP); ok {
-			v.Rule = d.Rule
-			rule = d.Rule
-		}
+		r.viewOf(it.Key.FP).Wave = n
 	}
 	if !voted {
 		record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventApprovalGiven, Actor: "policy:" + rule, WaveHash: w.Hash, PlanHash: r.st.Plan.Hash, Rule: rule, Result: string(w.Strategy)})

@@ -49,7 +49,7 @@ func (it *item) issue(ctx workflow.Context) error {
 			return err
 		}
 		if a.Issue != nil && a.Outcome.Reached() {
-			it.newKey, it.handle = a.Issue.New.ID, handle
+			it.newKey, it.handle = a.Issue.New.ID, a.Issue.Handle
 			it.v.Adoption.State, it.v.Adoption.NewKeyID = "issued", it.newKey
 			it.publish(ctx)
 			return nil

@@ -38,6 +38,24 @@ func nextRun(t *testing.T, w *world) workflows.IncidentInput {
 	return in
 }
 
+func TestReportWhileAnActivityRuns(t *testing.T) {
+	w := asked(t)
+	late := w.report("r2", "AKIA-2")
+	done := false
+	w.env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+		if info.ActivityType.Name == workflows.ActivityPlan && !done {
+			done = true
+			w.env.SignalWorkflow(workflows.SignalReport, late)
+		}
+	})
+	w.until(time.Minute) // nothing else wakes the incident
+	v := w.run()
+	require.True(t, done)
+	require.Len(t, v.Reports, 2)
+	require.Len(t, v.Items, 2)
+	require.Equal(t, 2, v.Scope.Version)
+}
+
 func TestIncidentContinuesAsNewWithEverything(t *testing.T) {
 	w := asked(t)
 	w.reach["AKIA-1"] = []string{"AKIA-2"}

@@ -312,6 +312,7 @@ func TestReportedAgainAfterItsEnd(t *testing.T) {
 	require.Equal(t, "revoked-verified", of(t, v, "AKIA-1").EndState)
 	require.Len(t, w.provider.did(activities.Disable), 2, "it works again, so it is killed again")
 	require.Len(t, w.provider.did(activities.Revoke), 2)
+	require.Equal(t, "abuse", of(t, v, "AKIA-1").Rule)
 	require.Len(t, w.provider.did(activities.Issue), 1, "its replacement stands")
 	ids := map[string]bool{}
 	for _, c := range w.provider.calls {

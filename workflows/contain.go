@@ -62,6 +62,9 @@ func (r *incident) contain(ctx workflow.Context, key activities.Key, secret stri
 		r.st.Contain.Outcome = string(a.Outcome)
 		if a.Outcome.Reached() || a.Outcome == activities.DoneAsync {
 			r.st.Disabled[key.FP] = true
+			if v := r.viewOf(key.FP); v.Death.State == "alive" {
+				v.Death.State = "disabled"
+			}
 		}
 		r.changed = true
 	})

@@ -229,6 +229,10 @@ func (r *Runner) one(ctx context.Context, client any, p activities.Pass, req act
 	intent := record{Kind: kindIntent, FP: req.Key.FP, N: p.Attempt, At: r.Now(ctx), Epoch: r.Epoch, Deadline: time.Now().Add(callLimit + beat)}
 
 	if p.Verb == activities.Issue {
+		if p.NoReconcile {
+			// Without settling, each attempt is a create of its own.
+			req.Handle = fmt.Sprintf("%s/%d", req.Handle, p.Attempt)
+		}
 		a, ready, err := r.prepareIssue(ctx, client, p, req, j, before, &intent)
 		if err != nil || !ready {
 			return a, err
