@@ -39,7 +39,7 @@ type canaries struct {
 	seen  []string
 }
 
-// text gives n random characters of an alphabet that needs no escaping in JSON or
+// random gives n characters of an alphabet that needs no escaping in JSON or
 // YAML; the shape around them is the caller's.
 func random(t *testing.T, n int) string {
 	t.Helper()
@@ -133,7 +133,7 @@ func (c *canaries) processes(pid int) {
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	require.NoError(c.t, err)
 	for _, t := range tasks {
-		b, _ := os.ReadFile(t) //nolint:errcheck // a thread that has just ended
+		b, _ := os.ReadFile(t)
 		for _, child := range strings.Fields(string(b)) {
 			var n int
 			if _, err := fmt.Sscan(child, &n); err == nil {

@@ -82,7 +82,7 @@ func (c cloud) key(t *testing.T, user string) (id, key string) {
 
 func (c cloud) aws(t *testing.T, args ...string) []byte {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "aws", append([]string{"--endpoint-url", c.URL, "--output", "json", "--region", mototest.Region}, args...)...) //nolint:gosec // arguments of this test
+	cmd := exec.CommandContext(t.Context(), "aws", append([]string{"--endpoint-url", c.URL, "--output", "json", "--region", mototest.Region}, args...)...)
 	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+c.AdminID, "AWS_SECRET_ACCESS_KEY="+c.AdminSecret, "AWS_EC2_METADATA_DISABLED=true", "AWS_PAGER=", "AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null")
 	var errOut bytes.Buffer
 	cmd.Stderr = &errOut
@@ -91,7 +91,7 @@ func (c cloud) aws(t *testing.T, args ...string) []byte {
 	return out
 }
 
-// users gives the keys of a user and whether each is active, as moto has them.
+// keys gives the keys of a user and whether each is active, as moto has them.
 func (c cloud) keys(t *testing.T, user string) map[string]string {
 	t.Helper()
 	out, err := c.IAM.ListAccessKeys(t.Context(), &iam.ListAccessKeysInput{UserName: &user})
