@@ -43,7 +43,7 @@ func (d *doctor) server(ctx context.Context) bool {
 	var health struct {
 		Status string `json:"status"`
 	}
-	resp, body, err := look(ctx, client, base+"/healthz", "")
+	resp, body, err := look(ctx, client, base+"/healthz", "") //nolint:bodyclose // look has read and closed it
 	if err != nil {
 		d.skipped("server", "nothing answers at %s: `rekey up` starts it", base)
 		return false
@@ -56,7 +56,7 @@ func (d *doctor) server(ctx context.Context) bool {
 	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 		d.clock("clock.server", "the server's", date.Sub(d.now()))
 	}
-	if resp, _, err := look(ctx, client, base+"/readyz", ""); err != nil || resp.StatusCode != http.StatusOK {
+	if resp, _, err := look(ctx, client, base+"/readyz", ""); err != nil || resp.StatusCode != http.StatusOK { //nolint:bodyclose // look has read and closed it
 		d.fault("server.ready", "is Temporal up and a worker polling? `rekey up` runs both; look at its output", "rekey answers and cannot take reports")
 	} else {
 		d.ok("server.ready", "reports and decisions are taken")
@@ -66,7 +66,7 @@ func (d *doctor) server(ctx context.Context) bool {
 		d.fault("server.token", "give the data directory of the running rekey with --data", "the running rekey cannot be asked: %s", err)
 		return true
 	}
-	switch resp, _, err := look(ctx, client, base+"/api/v1/incidents", token); {
+	switch resp, _, err := look(ctx, client, base+"/api/v1/incidents", token); { //nolint:bodyclose // look has read and closed it
 	case err != nil || resp.StatusCode >= http.StatusInternalServerError:
 		d.fault("server.token", "look at the output of the running rekey", "incidents cannot be listed")
 	case resp.StatusCode != http.StatusOK:

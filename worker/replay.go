@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -54,7 +53,7 @@ func (r *Runtime) ReplayOpen(ctx context.Context, c client.Client) (int, error) 
 			if !ran(h) {
 				continue // no workflow task was completed yet: any build may begin it
 			}
-			if err := rp.ReplayWorkflowHistory(sdklog.NewStructuredLogger(slog.New(slog.NewTextHandler(io.Discard, nil))), h); err != nil {
+			if err := rp.ReplayWorkflowHistory(sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)), h); err != nil {
 				return n, errors.Join(&BreaksError{id, run}, err)
 			}
 			n++

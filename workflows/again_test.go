@@ -32,7 +32,7 @@ func onSeal(f func()) func(*activity.Info, context.Context, converter.EncodedVal
 func nextRun(t *testing.T, w *world) workflows.IncidentInput {
 	t.Helper()
 	var can *workflow.ContinueAsNewError
-	require.True(t, errors.As(w.env.GetWorkflowError(), &can), "%v", w.env.GetWorkflowError())
+	require.ErrorAs(t, w.env.GetWorkflowError(), &can)
 	var in workflows.IncidentInput
 	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(can.Input, &in))
 	return in
@@ -221,5 +221,5 @@ func TestReopenedLifeHasJournalsOfItsOwn(t *testing.T) {
 		require.Equal(t, 1, n, "%s: a journal of the life before would answer for this one's call", id)
 	}
 	require.NotContains(t, ids, "")
-	require.Positive(t, len(ids))
+	require.NotEmpty(t, ids)
 }

@@ -45,9 +45,9 @@ const (
 	// secretLife is how long a sealed secret lives at most (design section 8).
 	secretLife = 72 * time.Hour
 
-	// waveItems bounds a wave so that its history stays far below 10,000 events:
+	// WaveItems bounds a wave so that its history stays far below 10,000 events:
 	// an item costs up to some hundred.
-	waveItems = 10
+	WaveItems = 10
 
 	// approvalDefault is used where a playbook gives no expiry.
 	approvalDefault = time.Hour

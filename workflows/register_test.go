@@ -1,7 +1,6 @@
 package workflows_test
 
 import (
-	"errors"
 	"testing"
 	"time"
 
@@ -48,7 +47,7 @@ func TestRegister(t *testing.T) {
 	require.Error(t, empty.rejected)
 	require.Error(t, blank.rejected)
 	var can *workflow.ContinueAsNewError
-	require.True(t, errors.As(w.env.GetWorkflowError(), &can))
+	require.ErrorAs(t, w.env.GetWorkflowError(), &can)
 	var next workflows.RegisterInput
 	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(can.Input, &next))
 	require.Equal(t, map[string]string{"fp1_aa1": "inc-1", "fp1_aa2": "inc-1", "fp1_aa3": "inc-2"}, next.Owners)

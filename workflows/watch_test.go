@@ -1,7 +1,6 @@
 package workflows_test
 
 import (
-	"errors"
 	"testing"
 	"time"
 
@@ -110,7 +109,7 @@ func TestWatchContinuesAsNewWithEverything(t *testing.T) {
 	w.at(time.Hour, func() { w.env.SetContinueAsNewSuggested(true) })
 	w.env.ExecuteWorkflow(workflows.TypeWatch, in)
 	var can *workflow.ContinueAsNewError
-	require.True(t, errors.As(w.env.GetWorkflowError(), &can))
+	require.ErrorAs(t, w.env.GetWorkflowError(), &can)
 	var next workflows.WatchInput
 	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(can.Input, &next))
 	require.Equal(t, 1, next.Total)

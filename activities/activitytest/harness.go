@@ -361,7 +361,7 @@ func lostCreates(t *testing.T, s Subject) {
 		before := st.world.Keys()
 		st.store.Fail = errors.New("disk full " + st.canary)
 		_, err := st.do(t.Context(), activities.Issue)
-		st.fault(activities.Issue, err)
+		_ = st.fault(activities.Issue, err)
 		require.Equal(t, before, st.world.Keys())
 	})
 }

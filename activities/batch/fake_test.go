@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -221,7 +220,7 @@ func runner(c any, j batch.Journals, o workerOptions) *batch.Runner {
 			return activities.KindInfo{Verbs: verbs}, true
 		},
 		Journals: j, Limits: o.limits, Now: func(context.Context) time.Time { return time.Unix(3000, 0).UTC() }, Epoch: o.epoch, Dead: o.dead,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log: slog.New(slog.DiscardHandler),
 	}
 	if o.edge != "" {
 		opt.Edge = func(_ context.Context, edge string, _ activities.Verb, _ activities.Key) {

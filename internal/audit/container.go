@@ -60,9 +60,9 @@ func (e entry) common(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint16(b, 0) // time
 	b = binary.LittleEndian.AppendUint16(b, dosDate)
 	b = binary.LittleEndian.AppendUint32(b, e.crc)
-	b = binary.LittleEndian.AppendUint32(b, uint32(e.size)) //nolint:gosec // bounded by maxBundle
-	b = binary.LittleEndian.AppendUint32(b, uint32(e.size)) //nolint:gosec // bounded by maxBundle
-	b = binary.LittleEndian.AppendUint16(b, uint16(len(e.name)))
+	b = binary.LittleEndian.AppendUint32(b, uint32(e.size))      //nolint:gosec // bounded by maxBundle
+	b = binary.LittleEndian.AppendUint32(b, uint32(e.size))      //nolint:gosec // bounded by maxBundle
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(e.name))) //nolint:gosec // bounded by the limits checked before
 	return binary.LittleEndian.AppendUint16(b, 0)
 }
 
@@ -80,9 +80,9 @@ func (e entry) central() []byte {
 func endRecord(files int, size, offset int64) []byte {
 	b := make([]byte, 0, endLen)
 	b = binary.LittleEndian.AppendUint32(b, endSig)
-	b = append(b, 0, 0, 0, 0) // disks
-	b = binary.LittleEndian.AppendUint16(b, uint16(files))
-	b = binary.LittleEndian.AppendUint16(b, uint16(files))
+	b = append(b, 0, 0, 0, 0)                               // disks
+	b = binary.LittleEndian.AppendUint16(b, uint16(files))  //nolint:gosec // bounded by the limits checked before
+	b = binary.LittleEndian.AppendUint16(b, uint16(files))  //nolint:gosec // bounded by the limits checked before
 	b = binary.LittleEndian.AppendUint32(b, uint32(size))   //nolint:gosec // bounded by maxBundle
 	b = binary.LittleEndian.AppendUint32(b, uint32(offset)) //nolint:gosec // bounded by maxBundle
 	return append(b, 0, 0)

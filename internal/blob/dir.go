@@ -137,7 +137,7 @@ func (d *Dir) Has(ctx context.Context, hash string) (bool, error) {
 func sealFrame(keys *keyring.Keyring, u keyring.Usage, context string, prefix, plain []byte) []byte {
 	id, sealed := keys.Seal(u, context, plain)
 	out := make([]byte, 0, len(prefix)+1+len(id)+len(sealed))
-	out = append(append(append(out, prefix...), byte(len(id))), id...)
+	out = append(append(append(out, prefix...), byte(len(id))), id...) //nolint:gosec // a key id is at most 64 bytes
 	return append(out, sealed...)
 }
 

@@ -123,7 +123,7 @@ func wrap(l string, width int) []string {
 	for _, word := range strings.SplitAfter(text, " ") {
 		if !empty && columns(at)+columns(strings.TrimRight(word, " "))+len(end) > width {
 			out = append(out, strings.TrimRight(at, " ")+end)
-			at, empty = indent+"    ", true
+			at = indent + "    "
 		}
 		at += word
 		empty = false

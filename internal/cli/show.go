@@ -57,12 +57,23 @@ func verdict(v view.Incident) string {
 		return "NOT CONTAINED: the scope is being read"
 	case v.Truncated:
 		return fmt.Sprintf("NOT CONTAINED: %d of %s open", v.Totals.Open, count(total, "item", "items"))
-	case len(openApprovals(v)) > 0 && dead == 0:
+	case len(openApprovals(v)) > 0 && dead == 0 && !anyDisabled(v):
 		return fmt.Sprintf("NOT CONTAINED: nothing is killed yet; %s", waitsForVotes(v))
 	case dead < total:
 		return fmt.Sprintf("NOT CONTAINED: %d of %s proven dead", dead, keys)
 	}
 	return fmt.Sprintf("NOT CONTAINED YET: every old key is dead, %s", count(v.Totals.Open, "item is open", "items are open"))
+}
+
+func anyDisabled(v view.Incident) bool {
+	for _, it := range v.Items {
+		for _, o := range it.Outcomes {
+			if o.Verb == "Disable" && o.Outcome == "done" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // stillOpen says what keeps a contained incident from being all-clear.

@@ -44,7 +44,7 @@ func (s *Sessions) Cookie(actor, path string) (*http.Cookie, error) {
 	}
 	end := s.now().Add(s.lifetime)
 	body := base64.RawURLEncoding.EncodeToString([]byte(actor)) + "." + strconv.FormatInt(end.Unix(), 10)
-	return &http.Cookie{
+	return &http.Cookie{ //nolint:gosec // Secure follows the scheme that is served; the rest is set
 		Name: CookieName, Value: body + "." + s.sign(body), Path: path, Expires: end.UTC(),
 		HttpOnly: true, Secure: s.secure, SameSite: http.SameSiteStrictMode,
 	}, nil

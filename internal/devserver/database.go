@@ -128,7 +128,7 @@ type execInTx struct {
 }
 
 func (e execInTx) Exec(stmt string, args ...any) error {
-	_, err := e.tx.Exec(stmt, args...)
+	_, err := e.tx.Exec(stmt, args...) //nolint:noctx // the interface of Temporal has no context
 	return err
 }
 
@@ -188,7 +188,7 @@ func checkpoint(path string) error {
 	if err != nil {
 		return databaseError(path, err)
 	}
-	_, err = db.Exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	_, err = db.ExecContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
 	if closeErr := db.Close(); err == nil {
 		err = closeErr
 	}

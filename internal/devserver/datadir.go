@@ -103,7 +103,7 @@ func freeBytes(dir string) (uint64, error) {
 	if err := syscall.Statfs(dir, &s); err != nil {
 		return 0, err
 	}
-	return uint64(s.Bavail) * uint64(s.Bsize), nil
+	return uint64(s.Bavail) * uint64(s.Bsize), nil //nolint:gosec // a block size is positive
 }
 
 // writeError names the disk when that is what a write failed of.
@@ -129,7 +129,7 @@ func callerToken(dir string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("Temporal token: %w", err)
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }()
 	_, err = f.WriteString(token + "\n")
 	if err == nil {
 		err = f.Sync()

@@ -78,7 +78,10 @@ func uiHandler(conn *grpc.ClientConn, o Options, hosts func(string) bool) (http.
 		DisableWriteActions: true,
 		HideLogs:            true,
 		CORS:                config.CORS{CookieInsecure: true}, // plain HTTP on loopback; no foreign origin is allowed
-		Codec:               config.Codec{Endpoint: o.CodecEndpoint, IncludeCredentials: o.CodecCredentials},
+		Codec: config.Codec{
+			Endpoint: o.CodecEndpoint, IncludeCredentials: o.CodecCredentials,
+			DefaultErrorMessage: "Encrypted: open the link \"readable\" that rekey printed at its start; it works once, within 10 minutes",
+		},
 	})
 	if err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -45,7 +44,7 @@ func drill(t *testing.T, name string, wantCode int, args ...string) cli.DrillRes
 	code := 0
 	if err := cmd.Run(); err != nil {
 		var exit *exec.ExitError
-		require.True(t, errors.As(err, &exit), "%v", err)
+		require.ErrorAs(t, err, &exit)
 		code = exit.ExitCode()
 	}
 	require.Equal(t, wantCode, code, "%s\n%s", out.String(), errOut.String())

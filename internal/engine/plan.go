@@ -18,9 +18,6 @@ func (e *Engine) Plan(_ context.Context, in workflows.PlanInput) (workflows.Plan
 	return BuildPlan(in)
 }
 
-// waveItems bounds a wave, see workflows/options.go.
-const waveItems = 10
-
 // BuildPlan is Plan without an engine: it reads nothing but its input.
 func BuildPlan(in workflows.PlanInput) (workflows.PlanResult, error) {
 	pb := &in.Playbook
@@ -79,7 +76,7 @@ func BuildPlan(in workflows.PlanInput) (workflows.PlanResult, error) {
 	}
 	for _, name := range []playbooks.StrategyName{playbooks.RevokeNow, playbooks.DisableAndWatch, playbooks.ReissueFirst} {
 		for list := by[name]; len(list) > 0; {
-			n := min(waveItems, len(list))
+			n := min(workflows.WaveItems, len(list))
 			out.Plan.Waves = append(out.Plan.Waves, plan.Wave{
 				N: len(out.Plan.Waves) + 1, Strategy: name, Items: list[:n], Gates: gates(pb, name), Batch: 1, Playbook: in.Digest,
 			})

@@ -38,12 +38,12 @@ func (s *Server) controlHandler() http.Handler {
 func refuse(rw http.ResponseWriter, status int, format string, args ...any) {
 	rw.Header().Set("Content-Type", "application/json")
 	rw.WriteHeader(status)
-	_ = json.NewEncoder(rw).Encode(map[string]string{"error": fmt.Sprintf(format, args...)}) //nolint:errcheck // the client is gone
+	_ = json.NewEncoder(rw).Encode(map[string]string{"error": fmt.Sprintf(format, args...)})
 }
 
 func answer(rw http.ResponseWriter, v any) {
 	rw.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(rw).Encode(v) //nolint:errcheck // the client is gone
+	_ = json.NewEncoder(rw).Encode(v)
 }
 
 func read(rw http.ResponseWriter, r *http.Request, v any) bool {

@@ -82,7 +82,7 @@ func readLines(path string, f func([]byte) error) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	r := bufio.NewReaderSize(file, 1<<20)
 	var offset int64
 	for n := 1; ; n++ {

@@ -16,7 +16,7 @@ func lockDir(dir string) (io.Closer, error) {
 		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = f.Close() //nolint:errcheck // nothing was written
+		_ = f.Close()
 		return nil, fmt.Errorf("%s is in use by another lab", dir)
 	}
 	return f, nil

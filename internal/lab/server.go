@@ -287,7 +287,7 @@ func (s *Server) serveProvider(rw http.ResponseWriter, r *http.Request) {
 		rw.Header()[k] = v
 	}
 	rw.WriteHeader(resp.Status)
-	_, _ = rw.Write(resp.Body) //nolint:errcheck // the client is gone
+	_, _ = rw.Write(resp.Body)
 }
 
 // baseURL is what providers.awsiam.<account>.base_url is set to.

@@ -4,7 +4,7 @@
 // Private keys are PKCS #8 in PEM (RFC 8410 section 7, RFC 7468),
 // 0600. Public keys are read as PEM (SubjectPublicKeyInfo) or as the
 // `ssh-ed25519 AAAA… comment` line of OpenSSH (RFC 8709), so that a person can
-// use `ssh-keygen -t ed25519` or `rekey login`.
+// use `ssh-keygen -t ed25519` or `rekey identity new`.
 //
 // Another way to hold a key (a security key, an agent) is another function that
 // gives a signer for the same statements.
@@ -98,20 +98,21 @@ func LoadIdentity(path string) (ed25519.PrivateKey, error) {
 		return nil, err
 	}
 	defer clear(text)
-	bad := &KeyFileError{path, "is not an Ed25519 private key", "restore it from backup, or make a new one with `rekey login` and have its public half named in rekey.yaml"}
+	bad := &KeyFileError{path, "is not an Ed25519 private key", "restore it from backup, or make a new one with `rekey identity new` and have its public half named in rekey.yaml"}
 	block, _ := pem.Decode(text)
 	if block == nil {
 		return nil, bad
 	}
-	var parsed any
+	var parsed any // what does not parse stays nil, and is no key
 	switch block.Type {
 	case "PRIVATE KEY":
-		parsed, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+		parsed, _ = x509.ParsePKCS8PrivateKey(block.Bytes)
 	case "OPENSSH PRIVATE KEY":
+		var err error
 		parsed, err = ssh.ParseRawPrivateKey(text)
 		var locked *ssh.PassphraseMissingError
 		if errors.As(err, &locked) {
-			return nil, &KeyFileError{path, "has a passphrase", "rekey cannot ask for it; use a key without one on a protected disk (`rekey login` makes it)"}
+			return nil, &KeyFileError{path, "has a passphrase", "rekey cannot ask for it; use a key without one on a protected disk (`rekey identity new` makes it)"}
 		}
 	}
 	switch key := parsed.(type) {
@@ -158,7 +159,7 @@ func LoadPublic(path string) (ed25519.PublicKey, error) {
 			}
 		}
 	}
-	return nil, &KeyFileError{path, "is not an Ed25519 public key", "make one with `rekey login` or `ssh-keygen -t ed25519` and give its .pub file"}
+	return nil, &KeyFileError{path, "is not an Ed25519 public key", "make one with `rekey identity new` or `ssh-keygen -t ed25519` and give its .pub file"}
 }
 
 // MarshalPublic gives the PEM of a public key.

@@ -60,7 +60,7 @@ func TestFormattingNeverShowsTheSecret(t *testing.T) {
 		require.True(t, shows(fmt.Sprintf("%v", []byte(text)), text), "the detector must see a leak")
 		for _, verb := range strings.Split("v +v #v s q x X d t b o O c U e f g T p w + #x # x", " ") {
 			for _, arg := range []any{h.Secret, &h.Secret, h, &h, h.Many, h.ByName, []any{h}} {
-				out := fmt.Sprintf("%"+verb, arg) //nolint:govet // every verb is the point
+				out := fmt.Sprintf("%"+verb, arg)
 				require.False(t, shows(out, text), "%%%s shows the secret of %T", verb, arg)
 			}
 		}

@@ -53,7 +53,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-site")
 		defer func() {
 			p := recover()
-			if p == http.ErrAbortHandler { // a cut-off answer: the connection must end too
+			if p == http.ErrAbortHandler { //nolint:errorlint // a cut-off answer: the connection must end too; it is what was panicked with, no chain
 				s.log(r, rec, s.Now().Sub(began))
 				panic(p)
 			}

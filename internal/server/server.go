@@ -175,7 +175,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if err != nil {
 		err = errors.Join(err, srv.Close())
 	}
-	<-done
+	_ = <-done // Serve has nothing to add to what Shutdown said
 	return err
 }
 

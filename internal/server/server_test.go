@@ -389,7 +389,7 @@ func TestTooManyReportsAtOnce(t *testing.T) {
 	})
 	done := make(chan int, 64)
 	for range 64 {
-		go func() { done <- w.call(t, "POST", "/api/v1/reports", goodReport()).Code }()
+		go func() { done <- w.call(t, "POST", "/api/v1/reports", goodReport()).Code }() //nolint:testifylint // a failed request shows as a missing answer
 	}
 	for range 64 {
 		<-entered

@@ -98,7 +98,7 @@ func (t Temporal) refused(ctx context.Context, id string, err error) error {
 		}
 		return &Refused{view.ErrorBody{Code: view.CodeInvalid, Message: "the incident did not take the statement", Do: "look at the incident (`rekey incident show`) and sign again"}}
 	}
-	if unknownOr(err) == ErrUnknown {
+	if errors.Is(unknownOr(err), ErrUnknown) {
 		if _, err := t.Client.DescribeWorkflowExecution(ctx, id, ""); err != nil {
 			return unknownOr(err)
 		}
@@ -129,7 +129,7 @@ func (t Temporal) List(ctx context.Context, f Filter) (view.List, error) {
 		query += " AND ExecutionStatus != 'Running' AND RekeyOpenItems = 0"
 	}
 	page, err := t.Client.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{
-		Namespace: t.Namespace, PageSize: int32(f.Size), NextPageToken: token, Query: query,
+		Namespace: t.Namespace, PageSize: int32(f.Size), NextPageToken: token, Query: query, //nolint:gosec // a page size, bounded above
 	})
 	var invalid *serviceerror.InvalidArgument
 	if errors.As(err, &invalid) && f.After != "" {

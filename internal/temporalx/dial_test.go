@@ -2,7 +2,6 @@ package temporalx
 
 import (
 	"context"
-	"errors"
 	"io/fs"
 	"net"
 	"os"
@@ -166,7 +165,7 @@ func TestReadToken(t *testing.T) {
 	require.NoError(t, os.Chmod(TokenFile(dir), 0o600))
 	_, err = ReadToken(dir)
 	require.ErrorContains(t, err, "delete it")
-	require.False(t, errors.Is(err, fs.ErrNotExist))
+	require.NotErrorIs(t, err, fs.ErrNotExist)
 }
 
 func TestIsLoopback(t *testing.T) {

@@ -59,7 +59,7 @@ func measureUp(ctx context.Context, dir string) ([]cli.Figure, error) {
 func oneUp(ctx context.Context, self, dir string) (took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, self, "up", "--config", filepath.Join(dir, "rekey.yaml"),
+	cmd := exec.CommandContext(ctx, self, "up", "--config", filepath.Join(dir, "rekey.yaml"), //nolint:gosec // our own binary
 		"--listen-http", "127.0.0.1:0", "--listen-temporal", "127.0.0.1:0", "--listen-ui", "127.0.0.1:0", "--listen-metrics", "127.0.0.1:0")
 	cmd.Dir = dir
 	said, err := cmd.StderrPipe()
@@ -101,7 +101,7 @@ func untilReady(ctx context.Context, url string) error {
 		if err != nil {
 			return err
 		}
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := (&http.Client{Timeout: 5 * time.Second}).Do(req)
 		if err == nil {
 			if err := resp.Body.Close(); err != nil {
 				return err

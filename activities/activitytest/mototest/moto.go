@@ -113,7 +113,7 @@ func (s *Server) await(t testing.TB, exited <-chan error) {
 	t.Helper()
 	deadline := time.Now().Add(60 * time.Second)
 	for {
-		resp, err := http.Get(s.URL + "/moto-api/") //nolint:noctx // a test's own loopback server
+		resp, err := http.Get(s.URL + "/moto-api/")
 		if err == nil {
 			_ = resp.Body.Close()
 			return
@@ -132,7 +132,7 @@ func (s *Server) await(t testing.TB, exited <-chan error) {
 // authenticate switches authentication on from the next call.
 func (s *Server) authenticate(t testing.TB) {
 	t.Helper()
-	resp, err := http.Post(s.URL+"/moto-api/reset-auth", "text/plain", strings.NewReader("0")) //nolint:noctx // as above
+	resp, err := http.Post(s.URL+"/moto-api/reset-auth", "text/plain", strings.NewReader("0"))
 	require.NoError(t, err)
 	_ = resp.Body.Close()
 	require.Equal(t, http.StatusOK, resp.StatusCode)

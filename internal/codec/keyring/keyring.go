@@ -274,7 +274,7 @@ func (k *Keyring) IDs() []string {
 func (k *Keyring) Seal(u Usage, context string, plain []byte) (id string, sealed []byte) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	return k.current, k.keys[k.current].Seal(nil, nil, plain, aad(u, k.current, context))
+	return k.current, k.keys[k.current].Seal(nil, nil, plain, aad(u, k.current, context)) //nolint:gosec // NewGCMWithRandomNonce makes its own nonce; the argument must be nil
 }
 
 // Open decrypts what Seal gave for the same usage, id and context. It fails with

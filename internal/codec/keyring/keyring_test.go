@@ -2,7 +2,6 @@ package keyring_test
 
 import (
 	"bytes"
-	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -132,7 +131,7 @@ func TestDamagedKeysAreRefused(t *testing.T) {
 	for n := range whole {
 		var damaged *keyring.DamagedKeyError
 		err := try(path, whole[:n], 0o600)
-		require.True(t, errors.As(err, &damaged), "truncated to %d: %v", n, err)
+		require.ErrorAs(t, err, &damaged, "truncated to %d: %v", n, err)
 		require.NotContains(t, err.Error(), string(whole[len(whole)-20:len(whole)-1]))
 	}
 	require.ErrorContains(t, try(path, whole, 0o644), "chmod 600")

@@ -38,7 +38,7 @@ const filterBits = 20
 
 func slot(head uint64) (word int, bit uint64) {
 	h := head * 0x9e3779b97f4a7c15 >> (64 - filterBits) // Fibonacci hashing, Knuth vol. 3, 6.4
-	return int(h >> 6), 1 << (h & 63)                   //nolint:gosec // 20 bits
+	return int(h >> 6), 1 << (h & 63)
 }
 
 func newFinder(secrets [][]byte) *finder {

@@ -19,7 +19,7 @@ func main() {
 		"playbook-problems.md": playbook.ProblemsPage(),
 		"playbook-facts.md":    playbook.FactsPage(),
 	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil { //nolint:gosec // documentation is public
 			fmt.Fprintln(os.Stderr, "playbookdocs:", err)
 			os.Exit(1)
 		}

@@ -21,7 +21,7 @@ func main() {
 }
 
 func write(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // documentation is public
 		return err
 	}
 	for _, p := range all.Providers() {

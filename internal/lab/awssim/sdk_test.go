@@ -2,7 +2,6 @@ package awssim_test
 
 import (
 	"context"
-	"errors"
 
 	"testing"
 	"time"
@@ -68,7 +67,7 @@ func refused(t *testing.T, err error, code string, status int) {
 	require.ErrorAs(t, err, &api)
 	require.Equal(t, code, api.ErrorCode(), api.ErrorMessage())
 	var resp *awshttp.ResponseError
-	require.True(t, errors.As(err, &resp), "no response in %v", err)
+	require.ErrorAs(t, err, &resp, "no response in %v", err)
 	require.Equal(t, status, resp.HTTPStatusCode())
 	require.NotEmpty(t, resp.ServiceRequestID())
 }

@@ -148,7 +148,7 @@ func (s *Sim) Serve(r Request) Response {
 	c.region, c.keyID = sig.region, sig.keyID
 	if err := s.authenticate(c, r, sig); err != nil {
 		if c.who != nil {
-			s.finish(c, err)
+			_ = s.finish(c, err)
 		}
 		return c.respond(nil, err)
 	}
@@ -186,7 +186,7 @@ func (s *Sim) Invoke(a Actor, service, action string, form url.Values) (code str
 	}
 	if err := s.identify(c); err != nil {
 		if c.who != nil {
-			s.finish(c, err)
+			_ = s.finish(c, err)
 		}
 		return err.Code, nil
 	}

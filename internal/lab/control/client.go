@@ -60,12 +60,12 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	if err != nil {
 		return fmt.Errorf("lab control %s %s: %w", method, path, err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
 		var answer struct {
 			Error string `json:"error"`
 		}
-		_ = json.NewDecoder(io.LimitReader(resp.Body, 4096)).Decode(&answer) //nolint:errcheck // the status says enough
+		_ = json.NewDecoder(io.LimitReader(resp.Body, 4096)).Decode(&answer)
 		return fmt.Errorf("lab control %s %s: %d %s", method, path, resp.StatusCode, answer.Error)
 	}
 	if out == nil {

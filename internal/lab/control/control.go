@@ -13,8 +13,8 @@ const TokenFile = "control-token"
 
 // Environment variables the engine reads to find its lab.
 const (
-	EnvURL   = "REKEY_LAB_CONTROL"       // http://127.0.0.1:PORT
-	EnvToken = "REKEY_LAB_CONTROL_TOKEN" //nolint:gosec // the name of a variable
+	EnvURL   = "REKEY_LAB_CONTROL" // http://127.0.0.1:PORT
+	EnvToken = "REKEY_LAB_CONTROL_TOKEN"
 )
 
 // Time is a point of world time, written RFC 3339 UTC with 3 decimals. World time always falls on a

@@ -1,7 +1,6 @@
 package scenario_test
 
 import (
-	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -171,7 +170,7 @@ func FuzzLoad(f *testing.F) {
 		if err != nil {
 			var p scenario.Problem
 			if len(text) <= 1<<20 {
-				require.True(t, errors.As(err, &p), "%v", err)
+				require.ErrorAs(t, err, &p)
 			}
 			return
 		}
