@@ -60,9 +60,9 @@ func (it *item) issue(ctx workflow.Context) error {
 		if it.v.Death.State != "dead" {
 			_, ok, err := w.human(ctx, it, view.Human{
 				What: "no free slot for the replacement of " + it.v.Short + ": free one at its principal, then resolve",
-			}, time.Time{}, nil)
+			}, it.lastCall(), nil)
 			if err != nil || !ok {
-				return err
+				return err // ended, or the cut-off has come: the old key dies all the same
 			}
 			continue
 		}
@@ -85,7 +85,7 @@ func (it *item) issue(ctx workflow.Context) error {
 // replaceByHand has a person make the replacement. What they say of its adoption
 // counts.
 func (it *item) replaceByHand(ctx workflow.Context, h view.Human) error {
-	cmd, ok, err := it.w.human(ctx, it, h, time.Time{}, nil)
+	cmd, ok, err := it.w.human(ctx, it, h, it.lastCall(), nil)
 	if err != nil || !ok {
 		return err
 	}

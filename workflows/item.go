@@ -75,6 +75,9 @@ func newItem(w *wave, p plan.Item) *item {
 
 // run goes through the strategy's steps and ends the item.
 func (it *item) run(ctx workflow.Context) {
+	if it.w.in.Wave.Strategy == playbooks.ReissueFirst {
+		it.cutoff(ctx) // it counts from here: what prepares the replacement may not outlast it
+	}
 	steps := it.w.steps(it.plan, it.w.in.Wave.Strategy)
 	for n := 0; n < len(steps) && it.accepted == nil; n++ {
 		if it.turning() {
@@ -265,6 +268,14 @@ func (it *item) voted(ctx workflow.Context) (bool, error) {
 	}
 }
 
+// untilFor bounds the wait for a person who stands in for a verb.
+func (it *item) untilFor(v activities.Verb) time.Time {
+	if v == activities.Issue || v == activities.Distribute {
+		return it.lastCall()
+	}
+	return time.Time{}
+}
+
 // must makes a mutating call until the provider's word is that the state is
 // reached, or until a person took it over. What it gives back is never proof. A
 // hold stops it between two calls.
@@ -313,7 +324,7 @@ func (it *item) must(ctx workflow.Context, v activities.Verb, req activities.Req
 		if a.Permission != "" {
 			what = fmt.Sprintf("%s of %s was denied: grant %s to rekey's role, then resolve", v, it.v.Short, a.Permission)
 		}
-		cmd, ok, err := it.w.human(ctx, it, view.Human{What: what, Steps: it.w.kind(it.ref.Key).Verbs[v].Steps}, time.Time{}, nil)
+		cmd, ok, err := it.w.human(ctx, it, view.Human{What: what, Steps: it.w.kind(it.ref.Key).Verbs[v].Steps}, it.untilFor(v), nil)
 		if err != nil || !ok {
 			return a, err
 		}

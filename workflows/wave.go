@@ -175,7 +175,7 @@ func (w *wave) ask(ctx workflow.Context, it *item, a Ask) (bool, error) {
 // the wait.
 func (w *wave) human(ctx workflow.Context, it *item, h view.Human, until time.Time, done func() bool) (WaveCommand, bool, error) {
 	due := w.clk.Now(ctx).Add(humanDue)
-	if !until.IsZero() {
+	if !until.IsZero() && until.Before(due) {
 		due = until
 	}
 	h = w.page(ctx, it, h, due)
