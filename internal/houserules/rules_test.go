@@ -121,17 +121,18 @@ func localLinks(text string) []string {
 }
 
 // codeLines gives the lines of a Markdown text's fenced blocks, without a leading
-// "$ " and without a comment behind.
+// "$ " and without a comment behind. A block marked as text shows what is printed.
 func codeLines(text string) []string {
 	var out []string
-	inside := false
+	inside, shown := false, false
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		if strings.HasPrefix(line, "```") {
 			inside = !inside
+			shown = inside && strings.TrimSpace(strings.TrimLeft(line, "`")) == "text"
 			continue
 		}
-		if !inside {
+		if !inside || shown {
 			continue
 		}
 		line, _, _ = strings.Cut(strings.TrimPrefix(line, "$ "), " #")
