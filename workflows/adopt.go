@@ -60,9 +60,9 @@ func (it *item) issue(ctx workflow.Context) error {
 		if it.v.Death.State != "dead" {
 			_, ok, err := w.human(ctx, it, view.Human{
 				What: "no free slot for the replacement of " + it.v.Short + ": free one at its principal, then resolve",
-			}, it.lastCall(), nil)
+			}, time.Time{}, nil)
 			if err != nil || !ok {
-				return err // ended, or the cut-off has come: the old key dies all the same
+				return err // ended, or the cut-off fired: the old key dies all the same
 			}
 			continue
 		}
@@ -85,7 +85,7 @@ func (it *item) issue(ctx workflow.Context) error {
 // replaceByHand has a person make the replacement. What they say of its adoption
 // counts.
 func (it *item) replaceByHand(ctx workflow.Context, h view.Human) error {
-	cmd, ok, err := it.w.human(ctx, it, h, it.lastCall(), nil)
+	cmd, ok, err := it.w.human(ctx, it, h, time.Time{}, nil)
 	if err != nil || !ok {
 		return err
 	}
@@ -117,22 +117,31 @@ func (it *item) distribute(ctx workflow.Context) error {
 		})
 	}
 	if len(it.plan.Stores) == 0 || !w.hasVerb(it, activities.Distribute) {
-		_, _, err := w.human(ctx, it, view.Human{What: fmt.Sprintf("hand the new key %s over: no store is named for it (read it once through rekey's sealed store)", it.newKey)}, it.lastCall(), func() bool { return it.promoted })
+		_, ok, err := w.human(ctx, it, view.Human{What: fmt.Sprintf("hand the new key %s over: no store is named for it (read it once through rekey's sealed store), then resolve", it.newKey)}, time.Time{}, nil)
+		if ok {
+			it.distributed(ctx)
+		}
 		return err
 	}
+	it.v.Adoption.Receipts = 0
 	for _, s := range it.plan.Stores {
 		a, err := it.must(ctx, activities.Distribute, activities.Request{Ref: it.ref, Handle: it.handle, NewKeyID: it.newKey, Target: s.Target, Name: s.Name})
-		if err != nil || it.accepted != nil {
+		if err != nil || it.leaves() {
 			return err
 		}
 		if a.Outcome.Reached() {
 			it.v.Adoption.Receipts++
 		}
 	}
-	it.placed = w.clk.Now(ctx)
+	it.distributed(ctx)
+	return nil
+}
+
+// distributed notes that the replacement is where its dependents read it.
+func (it *item) distributed(ctx workflow.Context) {
+	it.placed = it.w.clk.Now(ctx)
 	it.v.Adoption.State = "distributed"
 	it.publish(ctx)
-	return nil
 }
 
 // probeNew proves that the replacement works.
@@ -179,18 +188,13 @@ func (it *item) notice(ctx workflow.Context) error {
 	until := it.cutoff(ctx)
 	text := it.noticeText(until)
 	record(ctx, w.clk.Now(ctx), event.Event{Type: event.EventNotice, FP: it.v.FP, Attrs: map[string]string{"gate": playbooks.GateWarnBeforeCut, "cutoff": canon.Time(until)}})
-	cmd, ok, err := w.human(ctx, it, view.Human{What: "send the notice to the owner of " + it.v.Short + " before it is cut, then resolve", Text: text}, until, func() bool { return it.cutNow })
+	cmd, ok, err := w.human(ctx, it, view.Human{What: "send the notice to the owner of " + it.v.Short + " before it is cut, then resolve", Text: text}, until, nil)
 	if err != nil || it.accepted != nil {
 		return err
 	}
-	how := "cut-off reached"
-	switch {
-	case it.cutNow && !ok:
-		how = "cut-off override"
-	case ok:
+	how := it.opened()
+	if ok {
 		how = "notice sent, says " + cmd.Actor
-	case it.promoted:
-		how = "promoted to revoke-now"
 	}
 	record(ctx, w.clk.Now(ctx), event.Event{Type: event.EventGate, FP: it.v.FP, Result: how, Attrs: map[string]string{"gate": playbooks.GateWarnBeforeCut}})
 	return nil
@@ -206,15 +210,6 @@ func (it *item) noticeText(cutoff time.Time) string {
 	}
 	s += fmt.Sprintf("\nWhat you must do: switch to the replacement before %s. After that the old key is refused.\n", canon.Time(cutoff))
 	return s + "Incident: " + it.w.in.Incident + "\n"
-}
-
-// lastCall is until when a person may be waited for before the old key is cut:
-// the cut-off in reissue-first (contracts section 6), for ever otherwise.
-func (it *item) lastCall() time.Time {
-	if it.w.in.Wave.Strategy == playbooks.ReissueFirst && !it.disabled {
-		return it.cut
-	}
-	return time.Time{}
 }
 
 // cutoff is when the old key dies whoever still uses it. It is fixed the first
@@ -237,16 +232,60 @@ func (it *item) waitCutover(ctx workflow.Context) error {
 		return err
 	}
 	if !over {
-		how := "cut-off reached"
-		switch {
-		case it.turning():
-			how = "promoted to revoke-now"
-		case it.cutNow:
-			how = "cut-off override"
-		}
-		record(ctx, it.w.clk.Now(ctx), event.Event{Type: event.EventGate, FP: it.v.FP, Result: how, Attrs: map[string]string{"gate": "cut-over", "cut_over": itoa(it.v.Adoption.CutOver), "dependents": itoa(it.v.Adoption.Dependents)}})
+		it.gate(ctx)
 	}
 	return nil
+}
+
+// opened says what lets the old key be cut without a proof.
+func (it *item) opened() string {
+	switch {
+	case it.turning():
+		return "promoted to revoke-now"
+	case it.override:
+		return "cut-off override"
+	}
+	return "cut-off reached"
+}
+
+// gate puts on record, once, why the old key is cut without a proof of cut-over.
+func (it *item) gate(ctx workflow.Context) {
+	if it.gated {
+		return
+	}
+	it.gated = true
+	record(ctx, it.w.clk.Now(ctx), event.Event{Type: event.EventGate, FP: it.v.FP, Result: it.opened(), Attrs: map[string]string{
+		"gate": "cut-over", "cut_over": itoa(it.v.Adoption.CutOver), "dependents": itoa(it.v.Adoption.Dependents),
+	}})
+}
+
+// beforeCut tells whether a step is one that the cut-off bounds: what is not done
+// by then, a replacement included, does not keep the old key alive (contracts
+// section 6).
+func beforeCut(name playbooks.StrategyName, s playbooks.Step) bool {
+	if name != playbooks.ReissueFirst {
+		return false
+	}
+	switch s {
+	case playbooks.StepIssue, playbooks.StepDistribute, playbooks.StepProbeNew, playbooks.StepNotice, playbooks.StepWaitCutover:
+		return true
+	}
+	return false
+}
+
+// armCutoff lets the cut-off fire whatever the item waits for then.
+func (it *item) armCutoff(ctx workflow.Context) {
+	if it.armed {
+		return
+	}
+	it.armed = true
+	until := it.cutoff(ctx)
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		over, err := it.w.clk.Wait(ctx, until, "cut-off of "+it.v.Short, func() bool { return !it.precut })
+		if err == nil && !over {
+			it.cutNow = true
+		}
+	})
 }
 
 // watchCutover looks at who uses the new key until all dependents do.
@@ -264,7 +303,7 @@ func (it *item) watchCutover(ctx workflow.Context, until time.Time) (bool, error
 		if !until.IsZero() && at.After(until) {
 			at = until
 		}
-		stop, err := w.clk.Wait(ctx, at, "cut-over of "+it.v.Short, func() bool { return it.leaves() || it.cutNow || it.attested })
+		stop, err := w.clk.Wait(ctx, at, "cut-over of "+it.v.Short, func() bool { return it.leaves() || it.attested })
 		if err != nil {
 			return false, err
 		}

@@ -79,7 +79,7 @@ func TestIncidentContinuesAsNewWithEverything(t *testing.T) {
 	require.Positive(t, before)
 
 	w.in = next
-	w.open()
+	w.begin()
 	var replayed *answer
 	w.at(time.Minute, func() {
 		v := w.show()
@@ -121,7 +121,7 @@ func TestIncidentContinuesAsNewWhileAWaveRuns(t *testing.T) {
 
 	// The wave lives on, outside of this run.
 	w.in = next
-	w.open()
+	w.begin()
 	var sent []workflows.WaveCommand
 	w.env.OnSignalExternalWorkflow(mock.Anything, workflows.WaveID(incidentID, 1), "", workflows.SignalCommand, mock.Anything).
 		Return(func(_, _, _, _ string, arg any) error {
@@ -162,7 +162,7 @@ func TestCommandsThatWereNotDeliveredAreCarriedOn(t *testing.T) {
 	next.State.Waves[0].NextCmd = 2
 
 	w.in = next
-	w.open()
+	w.begin()
 	var kinds []string
 	failures := 2 // the wave is between two workflow tasks
 	w.env.OnSignalExternalWorkflow(mock.Anything, workflows.WaveID(incidentID, 1), "", workflows.SignalCommand, mock.Anything).

@@ -212,7 +212,7 @@ func TestQuorum(t *testing.T) {
 					}
 				}
 			})
-			w.at(31*time.Minute, func() { w.last = w.show(); w.env.CancelWorkflow() })
+			w.until(31 * time.Minute)
 			v := w.run()
 			require.Len(t, v.Approvals, 1)
 			require.Equal(t, tt.want, v.Approvals[0].State)

@@ -133,6 +133,7 @@ func TestFalseAlarmTakesTwo(t *testing.T) {
 	})
 	v := w.run()
 	require.Equal(t, "never-existed-proven", of(t, v, "AKIA-1").EndState)
+	require.Len(t, v.Approvals[len(v.Approvals)-1].Votes, 2)
 	require.Equal(t, "all-clear", v.State)
 	require.Empty(t, w.provider.did())
 }
@@ -269,6 +270,7 @@ func TestFindings(t *testing.T) {
 			require.NotEqual(t, "NEW-AKIA-1", it.KeyID)
 		}
 		require.Empty(t, w.provider.when("Disable NEW-AKIA-1"))
+		require.Equal(t, 2, v.Scope.Version, "one for each report, none for it")
 	})
 	t.Run("found after containment it takes containment back", func(t *testing.T) {
 		w := newWorld(t)
@@ -294,7 +296,7 @@ func TestFindings(t *testing.T) {
 }
 
 func TestReportedAgainAfterItsEnd(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, admitting())
 	w.used("AKIA-1", "billing")
 	w.abused(0, "AKIA-1")
 	w.reported(time.Second, "r1", "AKIA-1", withSecret)
@@ -349,7 +351,7 @@ func TestReportAtTheMomentOfClosing(t *testing.T) {
 			require.NotEmpty(t, next.State.Nonces, "no vote can be used a second time")
 
 			w.in = next
-			w.open()
+			w.begin()
 			w.reported(0, "r2", "AKIA-2") // and sent again
 			w.approving("irreversible")
 			v := w.run()

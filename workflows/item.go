@@ -25,7 +25,11 @@ type item struct {
 	held     bool
 	promoted bool // abuse was seen: cut now
 	turned   bool // … and it goes the way of revoke-now
-	cutNow   bool // a person says that the cut-off is now
+	cutNow   bool // the cut-off fired, or a person says that it is now
+	override bool // … a person
+	precut   bool // it is at a step that the cut-off bounds
+	armed    bool // the cut-off is being waited for
+	gated    bool // what opened the gate is on record
 	restore  *WaveCommand
 	restored bool
 	accepted *WaveCommand
@@ -75,9 +79,6 @@ func newItem(w *wave, p plan.Item) *item {
 
 // run goes through the strategy's steps and ends the item.
 func (it *item) run(ctx workflow.Context) {
-	if it.w.in.Wave.Strategy == playbooks.ReissueFirst {
-		it.cutoff(ctx) // it counts from here: what prepares the replacement may not outlast it
-	}
 	steps := it.w.steps(it.plan, it.w.in.Wave.Strategy)
 	for n := 0; n < len(steps) && it.accepted == nil; n++ {
 		if it.turning() {
@@ -87,6 +88,14 @@ func (it *item) run(ctx workflow.Context) {
 			it.v.Strategy = string(playbooks.RevokeNow)
 			steps, n = it.w.steps(it.plan, playbooks.RevokeNow), -1
 			continue
+		}
+		it.precut = !it.turned && !it.disabled && beforeCut(it.w.in.Wave.Strategy, steps[n])
+		if it.precut {
+			it.armCutoff(ctx)
+		}
+		if it.cutting() {
+			it.gate(ctx)
+			continue // the cut-off fired: what is not done by now is not waited for
 		}
 		it.v.Step = string(steps[n])
 		it.publish(ctx)
@@ -104,7 +113,7 @@ func (it *item) run(ctx workflow.Context) {
 			n = -1
 		}
 	}
-	it.turned = true
+	it.turned, it.precut = true, false
 	if it.accepted == nil {
 		if err := it.finish(ctx); err != nil {
 			return
@@ -136,8 +145,12 @@ func (it *item) end(ctx workflow.Context, state string) {
 // revoke-now yet.
 func (it *item) turning() bool { return it.promoted && !it.turned }
 
+// cutting tells whether the cut-off fired before the steps that it bounds were
+// done.
+func (it *item) cutting() bool { return it.cutNow && it.precut && !it.turning() }
+
 // leaves tells whether what the item waits for is not needed any more.
-func (it *item) leaves() bool { return it.accepted != nil || it.turning() }
+func (it *item) leaves() bool { return it.accepted != nil || it.turning() || it.cutting() }
 
 // step does one step of the strategy.
 func (it *item) step(ctx workflow.Context, s playbooks.Step) error {
@@ -268,14 +281,6 @@ func (it *item) voted(ctx workflow.Context) (bool, error) {
 	}
 }
 
-// untilFor bounds the wait for a person who stands in for a verb.
-func (it *item) untilFor(v activities.Verb) time.Time {
-	if v == activities.Issue || v == activities.Distribute {
-		return it.lastCall()
-	}
-	return time.Time{}
-}
-
 // must makes a mutating call until the provider's word is that the state is
 // reached, or until a person took it over. What it gives back is never proof. A
 // hold stops it between two calls.
@@ -324,7 +329,7 @@ func (it *item) must(ctx workflow.Context, v activities.Verb, req activities.Req
 		if a.Permission != "" {
 			what = fmt.Sprintf("%s of %s was denied: grant %s to rekey's role, then resolve", v, it.v.Short, a.Permission)
 		}
-		cmd, ok, err := it.w.human(ctx, it, view.Human{What: what, Steps: it.w.kind(it.ref.Key).Verbs[v].Steps}, it.untilFor(v), nil)
+		cmd, ok, err := it.w.human(ctx, it, view.Human{What: what, Steps: it.w.kind(it.ref.Key).Verbs[v].Steps}, time.Time{}, nil)
 		if err != nil || !ok {
 			return a, err
 		}
@@ -469,7 +474,7 @@ func (it *item) command(cmd WaveCommand) {
 			it.restore = &cmd
 		}
 	case cmdOverride:
-		it.cutNow = true
+		it.cutNow, it.override = true, true
 	case cmdForget:
 		// The sealed secrets are destroyed: from now on the provider's state answers
 		// for the old key, and the use by dependents for the new one.

@@ -190,6 +190,14 @@ func TestDeathNeedsKRefusalsOverTheSpan(t *testing.T) {
 	require.GreaterOrEqual(t, from["us-east-1"], 3)
 }
 
+func TestOneRefusalIsNotEnoughBeforeTheSpan(t *testing.T) {
+	w := newWorld(t, func(w *world) { w.set.Playbook.Verify.K = 1 })
+	w.reported(0, "r1", "AKIA-1", withSecret)
+	w.approving("irreversible")
+	require.Equal(t, "all-clear", w.run().State)
+	require.GreaterOrEqual(t, w.provider.when("Revoke AKIA-1").Sub(w.provider.when("Probe AKIA-1 auth")), 30*time.Second)
+}
+
 func TestAliveBetweenRefusalsStartsAnew(t *testing.T) {
 	w := newWorld(t)
 	w.reported(0, "r1", "AKIA-1", withSecret)

@@ -176,7 +176,12 @@ func (p *provider) apply(v activities.Verb, req activities.Request, a *activitie
 	case activities.Probe:
 		a.Probe = &activities.ProbeResult{Saw: p.saw(k, req), Control: !k.noControl, Mode: req.Mode, Vantage: req.Vantage}
 	case activities.Sweep:
-		a.Sweep = &activities.SweepResult{Digest: fmt.Sprintf("d%d", p.digest), Hits: k.hits}
+		a.Sweep = &activities.SweepResult{Digest: fmt.Sprintf("d%d", p.digest)}
+		for _, u := range k.hits {
+			if !u.Last.Before(req.Since) {
+				a.Sweep.Hits = append(a.Sweep.Hits, u)
+			}
+		}
 		for _, f := range k.findings {
 			if _, made := p.keys[f.ID]; made || !strings.HasPrefix(f.ID, "NEW-") {
 				a.Sweep.Findings = append(a.Sweep.Findings, f)

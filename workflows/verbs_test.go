@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rekey/activities"
+	"rekey/internal/event"
 	"rekey/internal/statement"
 	"rekey/internal/view"
 	"rekey/workflows"
@@ -99,6 +100,17 @@ func TestMissingVerbs(t *testing.T) {
 			want: []string{"Disable AKIA-1", "EndSessions AKIA-1", "Revoke AKIA-1"},
 			check: func(t *testing.T, w *world, _ view.Incident) {
 				require.GreaterOrEqual(t, w.provider.when("Disable AKIA-1").Sub(t0), 72*time.Hour)
+			},
+		},
+		"Issue: … even if nobody does anything": {
+			opts: []option{without(activities.Issue)}, adopt: true, approve: []string{"strategy", "irreversible"}, until: 80 * time.Hour,
+			want: []string{"Disable AKIA-1", "EndSessions AKIA-1", "Revoke AKIA-1"},
+			check: func(t *testing.T, w *world, v view.Incident) {
+				require.GreaterOrEqual(t, w.provider.when("Disable AKIA-1").Sub(t0), 72*time.Hour)
+				require.Equal(t, "revoked-verified", of(t, v, "AKIA-1").EndState)
+				require.Equal(t, "contained", v.State)
+				require.Equal(t, 1, w.count(event.EventGate, "cut-off reached"))
+				require.Len(t, openHumans(v), 1, "the replacement is still wanted")
 			},
 		},
 		"Issue: … or they say that it is adopted": {

@@ -71,6 +71,7 @@ type world struct {
 	alarms   []workflows.AlarmInput
 	events   []event.Event
 	nonce    int
+	open     int // parts of the story that were not played
 	last     view.Incident
 }
 
@@ -104,7 +105,7 @@ func newWorld(t *testing.T, opts ...option) *world {
 		o(w)
 	}
 	w.in.Settings = w.set
-	w.open()
+	w.begin()
 	return w
 }
 
@@ -135,11 +136,12 @@ func awsKind() workflows.KindFacts {
 	}
 }
 
-// open makes the test environment with everything registered under the names that
+// begin makes the test environment with everything registered under the names that
 // production uses.
-func (w *world) open() {
+func (w *world) begin() {
 	var suite testsuite.WorkflowTestSuite
 	suite.SetLogger(quiet{})
+	w.open = 0
 	w.env = suite.NewTestWorkflowEnvironment()
 	w.env.SetStartTime(t0)
 	w.env.SetTestTimeout(30 * time.Second)
@@ -262,8 +264,12 @@ func (w *world) report(id, keyID string, change ...func(*workflows.Report)) work
 
 func withSecret(rep *workflows.Report) { rep.Secret = "reported/" + rep.ID }
 
-// at runs f when the story is that old.
-func (w *world) at(d time.Duration, f func()) { w.env.RegisterDelayedCallback(f, d) }
+// at runs f when the story is that old. A story whose incident is over before all
+// of it was played has failed.
+func (w *world) at(d time.Duration, f func()) {
+	w.open++
+	w.env.RegisterDelayedCallback(func() { w.open--; f() }, d)
+}
 
 // reported brings a report at a time.
 func (w *world) reported(d time.Duration, id, keyID string, change ...func(*workflows.Report)) {
@@ -396,10 +402,10 @@ func (w *world) every(d time.Duration, f func()) {
 
 // until ends the story at a time, with the incident still open.
 func (w *world) until(d time.Duration) {
-	w.at(d, func() {
+	w.env.RegisterDelayedCallback(func() {
 		w.last = w.show()
 		w.env.CancelWorkflow()
-	})
+	}, d)
 }
 
 // run plays the story and gives the end of the incident.
@@ -411,6 +417,7 @@ func (w *world) run() view.Incident {
 		require.NoError(w.t, w.env.GetWorkflowError())
 		w.last = w.show()
 	}
+	require.Zero(w.t, w.open, "the incident was over before the story was")
 	return w.last
 }
 
