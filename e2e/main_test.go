@@ -183,19 +183,6 @@ func (r *rig) logged() string {
 	return r.log.String()
 }
 
-// kill is kill -9 of the whole process.
-func (r *rig) kill() {
-	r.mu.Lock()
-	cmd := r.cmd
-	r.cmd = nil
-	r.mu.Unlock()
-	if cmd == nil {
-		return
-	}
-	_ = cmd.Process.Kill()
-	_ = cmd.Wait()
-}
-
 // stop is Ctrl-C.
 func (r *rig) stop() {
 	r.mu.Lock()

@@ -103,7 +103,7 @@ func freeBytes(dir string) (uint64, error) {
 	if err := syscall.Statfs(dir, &s); err != nil {
 		return 0, err
 	}
-	return uint64(s.Bavail) * uint64(s.Bsize), nil //nolint:gosec // a block size is positive
+	return uint64(s.Bavail) * uint64(s.Bsize), nil //nolint:gosec,unconvert // a block size is positive; the types differ between systems
 }
 
 // writeError names the disk when that is what a write failed of.
