@@ -304,7 +304,7 @@ func TestReportedAgainAfterItsEnd(t *testing.T) {
 	w.at(3*time.Hour, func() {
 		require.Equal(t, "contained", w.show().State)
 		w.provider.mu.Lock()
-		*w.provider.key("AKIA-1") = state{exists: true, active: true, uses: w.provider.key("AKIA-1").uses}
+		*w.provider.key("AKIA-1") = state{exists: true, active: true} // and its log shows nothing
 		w.provider.mu.Unlock()
 	})
 	w.reported(3*time.Hour+time.Second, "r2", "AKIA-1")

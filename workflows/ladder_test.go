@@ -191,11 +191,47 @@ func TestDeathNeedsKRefusalsOverTheSpan(t *testing.T) {
 }
 
 func TestOneRefusalIsNotEnoughBeforeTheSpan(t *testing.T) {
-	w := newWorld(t, func(w *world) { w.set.Playbook.Verify.K = 1 })
+	w := newWorld(t, func(w *world) { w.set.Playbook.Verify.K, w.set.Playbook.Verify.Sweep = 1, false })
 	w.reported(0, "r1", "AKIA-1", withSecret)
 	w.approving("irreversible")
 	require.Equal(t, "all-clear", w.run().State)
 	require.GreaterOrEqual(t, w.provider.when("Revoke AKIA-1").Sub(w.provider.when("Probe AKIA-1 auth")), 30*time.Second)
+}
+
+func TestRefusedOnceAndThenUnclearGoesToAPerson(t *testing.T) {
+	w := newWorld(t)
+	w.reported(0, "r1", "AKIA-1", withSecret)
+	w.at(16*time.Second, func() {
+		w.provider.mu.Lock()
+		defer w.provider.mu.Unlock()
+		w.provider.key("AKIA-1").saw = activities.ProbeUnclear
+	})
+	w.until(2 * time.Hour)
+	v := w.run()
+	require.NotEqual(t, "dead", of(t, v, "AKIA-1").Death.State)
+	require.Len(t, openHumans(v), 1)
+	require.Contains(t, openHumans(v)[0].What, "no clear answer")
+	require.Empty(t, w.provider.did(activities.Revoke))
+}
+
+func TestNoReplacementUnderADeny(t *testing.T) {
+	w := newWorld(t, func(w *world) {
+		w.provider.key("AKIA-1").survives = []activities.Verb{activities.Disable, activities.Revoke, activities.EndSessions}
+	})
+	w.used("AKIA-1", "billing")
+	w.abused(0, "AKIA-1") // revoke-now, with a replacement
+	w.reported(time.Second, "r1", "AKIA-1", withSecret)
+	w.approving("irreversible", "rung")
+	w.at(3*time.Hour, func() {
+		require.Empty(t, w.provider.did(activities.Issue), "the new key of the same principal would be refused too")
+		h := openHumans(w.show())
+		require.Len(t, h, 1)
+		require.Contains(t, h[0].What, "principal")
+		w.update(w.say(statement.Resolve, "alice", func(s *statement.Statement) { s.Task, s.As = h[0].ID, "adopted" }))
+	})
+	v := w.run()
+	require.Equal(t, "all-clear", v.State)
+	require.Equal(t, "adopted", of(t, v, "AKIA-1").Adoption.State)
 }
 
 func TestAliveBetweenRefusalsStartsAnew(t *testing.T) {
