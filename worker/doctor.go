@@ -86,7 +86,7 @@ func (d *doctor) skipped(id, format string, args ...any) {
 
 // configuration loads rekey.yaml; every problem is a fault of its own.
 func (d *doctor) configuration(c cli.Common) bool {
-	cfg, err := LoadConfig(c, nil)
+	cfg, err := loadFile(c, nil)
 	var invalid *config.InvalidError
 	if errors.As(err, &invalid) {
 		for _, p := range invalid.Problems {

@@ -57,7 +57,7 @@ func healthy(t *testing.T) *install {
 		require.NoError(t, err)
 	}
 	i.write("estate.yaml", "keys: [{id: AKIAIOSFODNN7EXAMPLE, provider: awsiam, account: prod, kind: user-access-key}]\n")
-	cfg, err := LoadConfig(i.common(), nil)
+	cfg, err := loadFile(i.common(), nil)
 	require.NoError(t, err)
 	r, err := Open(cfg, NewLog(os.Stderr, "error"), true)
 	require.NoError(t, err)

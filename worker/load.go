@@ -15,9 +15,21 @@ import (
 	"rekey/internal/people"
 )
 
-// LoadConfig reads the configuration with the flags of a command over it; empty
-// values are not flags that were given.
+// LoadConfig reads the configuration with the flags of a command over it, and the
+// files that it names. Empty values are not flags that were given.
 func LoadConfig(c cli.Common, flags map[string]string) (*config.Config, error) {
+	cfg, err := loadFile(c, flags)
+	if err != nil {
+		return nil, err
+	}
+	if err := invalid(named(cfg)); err != nil {
+		return nil, err
+	}
+	return cfg, nil
+}
+
+// loadFile is LoadConfig without the files that it names.
+func loadFile(c cli.Common, flags map[string]string) (*config.Config, error) {
 	fs := pflag.NewFlagSet("rekey", pflag.ContinueOnError)
 	all := map[string]string{"config": c.Config, "data": c.Data}
 	for k, v := range flags {
@@ -33,13 +45,7 @@ func LoadConfig(c cli.Common, flags map[string]string) (*config.Config, error) {
 		}
 	}
 	cfg, err := config.Load(fs)
-	if err != nil {
-		return nil, invalid(err)
-	}
-	if err := invalid(named(cfg)); err != nil {
-		return nil, err
-	}
-	return cfg, nil
+	return cfg, invalid(err)
 }
 
 // named reads the files that the configuration names, so that a mistake in one of

@@ -436,10 +436,13 @@ func (it *item) finish(ctx workflow.Context) error {
 		it.killed = it.w.clk.Now(ctx)
 	}
 	it.end(ctx, endRevoked)
-	if it.plan.Adopt {
-		return it.adopt(ctx)
+	if !it.plan.Adopt {
+		return nil
 	}
-	return nil
+	if err := it.adopt(ctx); err != nil {
+		return err
+	}
+	return it.harden(ctx)
 }
 
 // provable tells whether the provider can be asked whether the key works.
