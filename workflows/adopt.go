@@ -60,7 +60,7 @@ func (it *item) issue(ctx workflow.Context) error {
 		if it.v.Death.State != "dead" {
 			_, ok, err := w.human(ctx, it, view.Human{
 				What: "no free slot for the replacement of " + it.v.Short + ": free one at its principal, then resolve",
-			}, time.Time{}, nil)
+			}, time.Time{})
 			if err != nil || !ok {
 				return err // ended, or the cut-off fired: the old key dies all the same
 			}
@@ -74,7 +74,7 @@ func (it *item) issue(ctx workflow.Context) error {
 			// The slot is taken by something else: never delete what we did not make.
 			_, ok, err := w.human(ctx, it, view.Human{
 				What: "another key holds the last slot of the principal of " + it.v.Short + ": free it, then resolve",
-			}, time.Time{}, nil)
+			}, time.Time{})
 			if err != nil || !ok {
 				return err
 			}
@@ -85,7 +85,7 @@ func (it *item) issue(ctx workflow.Context) error {
 // replaceByHand has a person make the replacement. What they say of its adoption
 // counts.
 func (it *item) replaceByHand(ctx workflow.Context, h view.Human) error {
-	cmd, ok, err := it.w.human(ctx, it, h, time.Time{}, nil)
+	cmd, ok, err := it.w.human(ctx, it, h, time.Time{})
 	if err != nil || !ok {
 		return err
 	}
@@ -117,7 +117,7 @@ func (it *item) distribute(ctx workflow.Context) error {
 		})
 	}
 	if len(it.plan.Stores) == 0 || !w.hasVerb(it, activities.Distribute) {
-		_, ok, err := w.human(ctx, it, view.Human{What: fmt.Sprintf("hand the new key %s over: no store is named for it (read it once through rekey's sealed store), then resolve", it.newKey)}, time.Time{}, nil)
+		_, ok, err := w.human(ctx, it, view.Human{What: fmt.Sprintf("hand the new key %s over: no store is named for it (read it once through rekey's sealed store), then resolve", it.newKey)}, time.Time{})
 		if ok {
 			it.distributed(ctx)
 		}
@@ -162,7 +162,7 @@ func (it *item) probeNew(ctx workflow.Context) error {
 			return nil // destroyed meanwhile: the use by dependents is the proof
 		}
 		if w.clk.Now(ctx).Sub(began) >= newKeyLag {
-			_, _, err := w.human(ctx, it, view.Human{What: fmt.Sprintf("the new key %s does not work after %s: look at it before the old one is destroyed, then resolve", it.newKey, newKeyLag)}, time.Time{}, nil)
+			_, _, err := w.human(ctx, it, view.Human{What: fmt.Sprintf("the new key %s does not work after %s: look at it before the old one is destroyed, then resolve", it.newKey, newKeyLag)}, time.Time{})
 			if err != nil || it.leaves() {
 				return err
 			}
@@ -188,7 +188,7 @@ func (it *item) notice(ctx workflow.Context) error {
 	until := it.cutoff(ctx)
 	text := it.noticeText(until)
 	record(ctx, w.clk.Now(ctx), event.Event{Type: event.EventNotice, FP: it.v.FP, Attrs: map[string]string{"gate": playbooks.GateWarnBeforeCut, "cutoff": canon.Time(until)}})
-	cmd, ok, err := w.human(ctx, it, view.Human{What: "send the notice to the owner of " + it.v.Short + " before it is cut, then resolve", Text: text}, until, nil)
+	cmd, ok, err := w.human(ctx, it, view.Human{What: "send the notice to the owner of " + it.v.Short + " before it is cut, then resolve", Text: text}, until)
 	if err != nil || it.accepted != nil {
 		return err
 	}

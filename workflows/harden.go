@@ -30,6 +30,6 @@ func (it *item) harden(ctx workflow.Context) error {
 	}
 	_, _, err := it.w.human(ctx, it, view.Human{
 		What: fmt.Sprintf("harden the replacement %s of %s: %s; or decline it with a reason and a date; then resolve", it.newKey, it.v.Short, strings.Join(parts, "; ")),
-	}, time.Time{}, nil)
+	}, time.Time{})
 	return err
 }

@@ -176,7 +176,7 @@ func (it *item) step(ctx workflow.Context, s playbooks.Step) error {
 	case playbooks.StepWaitQuiet:
 		return it.waitQuiet(ctx)
 	}
-	_, _, err := it.w.human(ctx, it, view.Human{What: fmt.Sprintf("step %s is not done by this build: do it and resolve", s)}, time.Time{}, nil)
+	_, _, err := it.w.human(ctx, it, view.Human{What: fmt.Sprintf("step %s is not done by this build: do it and resolve", s)}, time.Time{})
 	return err
 }
 
@@ -273,7 +273,7 @@ func (it *item) voted(ctx workflow.Context) (bool, error) {
 		_, ok, err := it.w.human(ctx, it, view.Human{
 			What:  "Revoke was voted down: resolve --as accepted-risk for " + it.v.Short + ", or resolve this step to have it voted on again",
 			Owner: it.owner(),
-		}, time.Time{}, nil)
+		}, time.Time{})
 		if err != nil || !ok {
 			return false, err
 		}
@@ -329,7 +329,7 @@ func (it *item) must(ctx workflow.Context, v activities.Verb, req activities.Req
 		if a.Permission != "" {
 			what = fmt.Sprintf("%s of %s was denied: grant %s to rekey's role, then resolve", v, it.v.Short, a.Permission)
 		}
-		cmd, ok, err := it.w.human(ctx, it, view.Human{What: what, Steps: it.w.kind(it.ref.Key).Verbs[v].Steps}, time.Time{}, nil)
+		cmd, ok, err := it.w.human(ctx, it, view.Human{What: what, Steps: it.w.kind(it.ref.Key).Verbs[v].Steps}, time.Time{})
 		if err != nil || !ok {
 			return a, err
 		}
@@ -342,7 +342,7 @@ func (it *item) must(ctx workflow.Context, v activities.Verb, req activities.Req
 
 // byHand has a person do what the provider has no API for. The probe proves it.
 func (it *item) byHand(ctx workflow.Context, v activities.Verb, steps string) error {
-	_, ok, err := it.w.human(ctx, it, view.Human{What: fmt.Sprintf("%s %s by hand: %s has no API for it", v, it.v.Short, it.ref.Key.Provider), Steps: steps}, time.Time{}, nil)
+	_, ok, err := it.w.human(ctx, it, view.Human{What: fmt.Sprintf("%s %s by hand: %s has no API for it", v, it.v.Short, it.ref.Key.Provider), Steps: steps}, time.Time{})
 	if ok {
 		it.killed = it.w.clk.Now(ctx)
 		it.disabled = it.disabled || v != activities.EndSessions
@@ -404,7 +404,7 @@ func (it *item) finish(ctx workflow.Context) error {
 			}
 		}
 		if !it.provable() {
-			_, _, err := it.w.human(ctx, it, view.Human{What: "nothing can prove " + it.v.Short + " dead: only an accepted risk ends it"}, time.Time{}, nil)
+			_, _, err := it.w.human(ctx, it, view.Human{What: "nothing can prove " + it.v.Short + " dead: only an accepted risk ends it"}, time.Time{})
 			if err != nil || it.accepted != nil {
 				return err
 			}
@@ -428,7 +428,7 @@ func (it *item) finish(ctx workflow.Context) error {
 			}
 			continue
 		}
-		_, ok, err := it.w.human(ctx, it, view.Human{What: it.v.Short + " is proven dead but not destroyed: destroy it by hand and resolve, or accept the risk"}, time.Time{}, nil)
+		_, ok, err := it.w.human(ctx, it, view.Human{What: it.v.Short + " is proven dead but not destroyed: destroy it by hand and resolve, or accept the risk"}, time.Time{})
 		if err != nil || it.accepted != nil {
 			return err
 		}

@@ -53,7 +53,7 @@ func (it *item) climb(ctx workflow.Context) error {
 	_, _, err := w.human(ctx, it, view.Human{
 		What:  fmt.Sprintf("%s is still alive after every rung that may be climbed: open a ticket with %s, or resolve to be asked again about a higher rung; resolve when it is refused", it.v.Short, it.ref.Key.Provider),
 		Owner: string(playbooks.RoleCommander),
-	}, time.Time{}, nil)
+	}, time.Time{})
 	it.killed = w.clk.Now(ctx)
 	return err
 }
@@ -102,7 +102,7 @@ func (it *item) pull(ctx workflow.Context, rung playbooks.Rung, planned plan.Run
 		_, done, err = w.human(ctx, it, view.Human{
 			What:  fmt.Sprintf("deny %s from above (organisation policy): rekey has no right there. Resolve when it is done", it.v.Short),
 			Owner: string(playbooks.RoleAdmin),
-		}, time.Time{}, nil)
+		}, time.Time{})
 	}
 	if err != nil || !done {
 		return false, err
@@ -148,7 +148,7 @@ func (it *item) denySessions(ctx workflow.Context) error {
 	_, _, err := it.w.human(ctx, it, view.Human{
 		What:  fmt.Sprintf("sessions of %s outlive it and %s cannot end them: end them by hand, then resolve", it.v.Short, it.ref.Key.Provider),
 		Owner: string(playbooks.RoleCommander),
-	}, time.Time{}, nil)
+	}, time.Time{})
 	return err
 }
 

@@ -203,7 +203,7 @@ func (it *item) kill(ctx workflow.Context) error {
 			it.publish(ctx)
 			_, _, err := w.human(ctx, it, view.Human{
 				What: fmt.Sprintf("probes of %s give no clear answer: mend the path to %s, then resolve", it.v.Short, it.ref.Key.Provider),
-			}, w.clk.Now(ctx).Add(lookAgain), nil)
+			}, w.clk.Now(ctx).Add(lookAgain))
 			if err != nil || it.accepted != nil {
 				return err
 			}

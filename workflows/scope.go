@@ -12,6 +12,7 @@ import (
 	"rekey/internal/canon"
 	"rekey/internal/event"
 	"rekey/internal/view"
+	"rekey/playbooks"
 )
 
 // scope makes the next version of the set of items: what was reported and found,
@@ -33,6 +34,10 @@ func (r *incident) scope(ctx workflow.Context) error {
 		r.addItem(Scoped{Key: rep.Key, Alias: rep.Alias, Secret: rep.Secret, Basis: "report", Why: "reported by " + rep.Source, Exposure: rep.Exposure})
 		for _, e := range rep.Evidence {
 			r.keep(e)
+		}
+		if len(rep.Evidence) > 0 && slices.Contains(r.pb.Scope.Sources, playbooks.SourceBlobs) {
+			// A source must not be able to put keys into scope by naming them in a file.
+			r.unseen(activities.Unseen{Source: string(playbooks.SourceBlobs), Why: "evidence files are kept and not read for further keys: report those that are out"})
 		}
 	}
 	for depth := 0; ; depth++ {

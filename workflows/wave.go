@@ -173,7 +173,7 @@ func (w *wave) ask(ctx workflow.Context, it *item, a Ask) (bool, error) {
 // human asks a person to do something and waits until they say that they did, or
 // until done holds. It gives their command; ok is false when something else ended
 // the wait.
-func (w *wave) human(ctx workflow.Context, it *item, h view.Human, until time.Time, done func() bool) (WaveCommand, bool, error) {
+func (w *wave) human(ctx workflow.Context, it *item, h view.Human, until time.Time) (WaveCommand, bool, error) {
 	due := w.clk.Now(ctx).Add(humanDue)
 	if !until.IsZero() && until.Before(due) {
 		due = until
@@ -181,7 +181,7 @@ func (w *wave) human(ctx workflow.Context, it *item, h view.Human, until time.Ti
 	h = w.page(ctx, it, h, due)
 	_, err := w.clk.Wait(ctx, until, h.What, func() bool {
 		_, ok := w.resolved[h.ID]
-		return ok || it.leaves() || (done != nil && done())
+		return ok || it.leaves()
 	})
 	cmd, ok := w.resolved[h.ID]
 	if !ok {

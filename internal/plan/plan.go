@@ -195,7 +195,8 @@ func (it Item) Rung(name string) (Rung, bool) {
 	return Rung{}, false
 }
 
-// Describe gives the wave in one line for people.
+// Describe gives the wave in one line for people. Its number is not in it: that is
+// settled later.
 func (w Wave) Describe() string {
 	verbs := make([]string, 0, 8)
 	if len(w.Items) > 0 {
@@ -203,5 +204,5 @@ func (w Wave) Describe() string {
 			verbs = append(verbs, c.Verb)
 		}
 	}
-	return fmt.Sprintf("wave %d: %s of %d item(s): %s", w.N, w.Strategy, len(w.Items), strings.Join(verbs, ", "))
+	return fmt.Sprintf("%s of %d item(s): %s", w.Strategy, len(w.Items), strings.Join(verbs, ", "))
 }
