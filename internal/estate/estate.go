@@ -135,9 +135,12 @@ func Load(estates, customers []string, fp *secret.Fingerprinter) (*Estate, error
 
 var unknownField = regexp.MustCompile(`(?:json: unknown field |field )"?([^\s"]+)"?(?: not found in type \S+)?`)
 
+var wrongType = regexp.MustCompile("cannot unmarshal (!!\\S+(?: `[^`]*`)?) into \\S+")
+
 // plain is what a decoder says, without the names of our types.
 func plain(err error) string {
 	text := strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "yaml: unmarshal errors:")), " ")
+	text = wrongType.ReplaceAllString(text, "$1 does not belong here")
 	return unknownField.ReplaceAllString(strings.TrimPrefix(text, "yaml: "), `unknown key "$1"`)
 }
 
