@@ -34,7 +34,7 @@ func (r *Runtime) NewServer(c client.Client, e *engine.Engine, ui, url string) (
 	}
 	incidents := server.Temporal{Client: c, Namespace: r.Namespace()}
 	o := server.Options{
-		Token: token, Actor: people.LocalActor(), Reports: in, Incidents: incidents, Redact: r.Redact, Log: r.Log, Now: time.Now,
+		Token: token, Actor: people.Reporter(r.Config), Reports: in, Incidents: incidents, Redact: r.Redact, Log: r.Log, Now: time.Now,
 		Exporter: exporter{e, incidents}, Hosts: r.Config.Listen.Hosts,
 	}
 	if ui != "" {

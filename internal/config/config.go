@@ -96,6 +96,9 @@ type Person struct {
 	OIDC       string   `mapstructure:"oidc"`
 	CLIKeyFile string   `mapstructure:"cli_key_file"`
 	GitHub     string   `mapstructure:"github"`
+	// Local is the user of rekey's machine who is this person: what they report with
+	// the cli-token is then theirs, and they cannot approve it as somebody else.
+	Local string `mapstructure:"local"`
 }
 
 // Ceilings are what playbooks and sources can only tighten.

@@ -59,7 +59,7 @@ func TestExampleLoads(t *testing.T) {
 	require.Equal(t, playbooks.Duration(720*time.Hour), c.Temporal.Retention)
 	require.Equal(t, config.Person{
 		Roles: []string{"commander", "security"}, Slack: "T0123/U024BE7LH", OIDC: "https://idp.example.com|248289",
-		CLIKeyFile: "/etc/rekey/oncall-1.pub", GitHub: "oncall-1",
+		CLIKeyFile: "/etc/rekey/oncall-1.pub", GitHub: "oncall-1", Local: "oncall1",
 	}, c.People["oncall-1"])
 	require.Equal(t, config.Breaker{PerSource: 3, PerAccount: config.PerAccount{Keys: 10, Percent: 1}}, c.Ceilings.Breaker)
 	require.Equal(t, config.Irreversible{Quorum: 2, OutsideSlack: 1}, c.Ceilings.Irreversible)

@@ -85,6 +85,7 @@ func schema() *node {
 			"oidc":         str("", oidcSubject),
 			"cli_key_file": file(),
 			"github":       str("", name),
+			"local":        str("", name),
 		})),
 		"ceilings": group(map[string]*node{
 			"sources":    named("a source", str("", word(CeilingPropose, CeilingContain))),

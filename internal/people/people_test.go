@@ -194,6 +194,13 @@ func TestPinned(t *testing.T) {
 	})
 }
 
+func TestReporterIsThePersonOfTheLocalUser(t *testing.T) {
+	user := strings.TrimPrefix(people.LocalActor(), "local:")
+	require.Equal(t, people.LocalActor(), people.Reporter(&config.Config{}))
+	require.Equal(t, people.LocalActor(), people.Reporter(&config.Config{People: map[string]config.Person{"ana": {Local: "somebody-else"}, "ben": {}}}))
+	require.Equal(t, "ana", people.Reporter(&config.Config{People: map[string]config.Person{"ana": {Local: user}, "ben": {}}}))
+}
+
 func TestToken(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	_, err := people.ReadToken(data)

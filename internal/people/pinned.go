@@ -40,6 +40,19 @@ func LocalActor() string {
 	}, name)
 }
 
+// Reporter is who the bearer of the cli-token is: the person whose `local` names
+// the user this process runs as, or else [LocalActor]. Without it somebody could
+// report through the command line and approve under their own name.
+func Reporter(c *config.Config) string {
+	local := LocalActor()
+	for _, name := range slices.Sorted(maps.Keys(c.People)) {
+		if p := c.People[name]; p.Local != "" && "local:"+p.Local == local {
+			return name
+		}
+	}
+	return local
+}
+
 // A Voters is who may vote, as pinned at the start of an incident.
 type Voters struct {
 	People []statement.Person
