@@ -195,7 +195,7 @@ func TestEverySecretOfManyIsFound(t *testing.T) {
 
 func TestAnUnreadableFileIsNotClean(t *testing.T) {
 	if os.Geteuid() == 0 {
-		t.Skip("skipped: needs a user who may not read everything")
+		t.Skip("skipped: root may read everything")
 	}
 	in := goodWorld(t)
 	path := filepath.Join(in.Data, "secret.db")
