@@ -196,7 +196,7 @@ func TestFullDisk(t *testing.T) {
 	estateOf(r, l, map[string]string{"ONE": "platform", "TWO": "billing"})
 	require.NoError(t, os.Mkdir(r.data(), 0o700))
 	if out, err := exec.CommandContext(t.Context(), "mount", "-t", "tmpfs", "-o", "size=112m,mode=700", "none", r.data()).CombinedOutput(); err != nil {
-		t.Skipf("skipped: needs the right to mount a small file system: %s", out)
+		t.Skipf("skipped: no small file system can be mounted here: %s", out)
 	}
 	t.Cleanup(func() {
 		r.stop()
