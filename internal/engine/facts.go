@@ -69,11 +69,13 @@ func itemFacts(f *playbooks.Facts, s workflows.Scoped, now time.Time, held bool)
 // be read would have shown is unknown, never zero.
 func scopeFacts(f *playbooks.Facts, s workflows.Scoped, all []workflows.Scoped, now time.Time, declared int64) {
 	f.Set("scope.items", playbooks.IntFact(int64(len(all))))
-	customers := 0
+	customers := map[string]bool{} // one who has two keys is told once
 	for _, o := range all {
-		customers += len(o.Customers)
+		for _, ref := range o.Customers {
+			customers[ref] = true
+		}
 	}
-	f.Set("scope.customers", playbooks.IntFact(int64(customers)))
+	f.Set("scope.customers", playbooks.IntFact(int64(len(customers))))
 	if s.StoreDirty != nil {
 		f.Set("scope.attacker_reads_store", playbooks.BoolFact(*s.StoreDirty))
 	}

@@ -68,12 +68,12 @@ func TestScopeFacts(t *testing.T) {
 			s := scoped("a")
 			row.change(&s)
 			var f playbooks.Facts
-			scopeFacts(&f, s, []workflows.Scoped{s, {Customers: []string{"c1", "c2"}}}, now, row.declared)
+			scopeFacts(&f, s, []workflows.Scoped{s, {Customers: []string{"c1", "c2"}}, {Customers: []string{"c2"}}}, now, row.declared)
 			for fact, want := range row.want {
 				require.Equal(t, want, f.Get(fact).String(), fact)
 			}
-			require.Equal(t, "2", f.Get("scope.items").String())
-			require.Equal(t, "2", f.Get("scope.customers").String())
+			require.Equal(t, "3", f.Get("scope.items").String())
+			require.Equal(t, "2", f.Get("scope.customers").String(), "one who has two keys is told once")
 			require.Equal(t, "unknown", f.Get("scope.attacker_reads_store").String())
 		})
 	}
