@@ -211,7 +211,7 @@ func TestReopenedLifeHasJournalsOfItsOwn(t *testing.T) {
 		w.approving("irreversible")
 		v := w.run()
 		require.Equal(t, "all-clear", v.State)
-		for _, c := range w.provider.calls {
+		for _, c := range w.provider.all() {
 			if c.verb.Mutates() {
 				ids[c.pass.ID]++
 			}

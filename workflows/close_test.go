@@ -114,7 +114,7 @@ func TestAcceptedRiskEndsAnItemThatAWaveMoves(t *testing.T) {
 	require.Equal(t, "contained", v.State)
 	require.Empty(t, openHumans(v))
 	require.Equal(t, 1, w.count(event.EventItem, "accepted-risk"))
-	calls := len(w.provider.calls)
+	calls := len(w.provider.all())
 	require.Positive(t, calls)
 }
 
@@ -317,7 +317,7 @@ func TestReportedAgainAfterItsEnd(t *testing.T) {
 	require.Equal(t, "abuse", of(t, v, "AKIA-1").Rule)
 	require.Len(t, w.provider.did(activities.Issue), 1, "its replacement stands")
 	ids := map[string]bool{}
-	for _, c := range w.provider.calls {
+	for _, c := range w.provider.all() {
 		if c.verb == activities.Disable {
 			ids[c.pass.ID] = true
 		}

@@ -49,7 +49,7 @@ func TestFaultsOfCalls(t *testing.T) {
 			require.Empty(t, w.provider.did(activities.Deny), "no rung above the key was climbed")
 			var at []time.Time
 			ids, tokens, attempts := map[string]bool{}, map[string]bool{}, map[int]bool{}
-			for _, c := range w.provider.calls {
+			for _, c := range w.provider.all() {
 				if c.verb == tt.verb {
 					at = append(at, c.at)
 					ids[c.pass.ID], tokens[c.pass.Items[0].Token], attempts[c.pass.Attempt] = true, true, true
@@ -111,7 +111,7 @@ func TestUnclearIssueNeverProceeds(t *testing.T) {
 	require.NotEqual(t, "issued", of(t, v, "AKIA-1").Adoption.State)
 	require.Len(t, openHumans(v), 1)
 	ids := map[string]bool{}
-	for _, c := range w.provider.calls {
+	for _, c := range w.provider.all() {
 		if c.verb == activities.Issue {
 			ids[c.pass.ID] = true
 		}
@@ -132,7 +132,7 @@ func TestIssueKeepsItsJournalWhileAPersonHelps(t *testing.T) {
 	w.moves(2*time.Hour, "AKIA-1", "10.0.0.1")
 	require.Equal(t, "all-clear", w.run().State)
 	ids := map[string]bool{}
-	for _, c := range w.provider.calls {
+	for _, c := range w.provider.all() {
 		if c.verb == activities.Issue {
 			ids[c.pass.ID] = true
 		}

@@ -196,7 +196,7 @@ func TestOneRefusalIsNotEnoughBeforeTheSpan(t *testing.T) {
 	w.approving("irreversible")
 	require.Equal(t, "all-clear", w.run().State)
 	first, last := time.Time{}, time.Time{}
-	for _, c := range w.provider.calls {
+	for _, c := range w.provider.all() {
 		if c.verb == activities.Revoke {
 			break
 		}

@@ -95,6 +95,13 @@ func (p *provider) did(verbs ...activities.Verb) []string {
 	return out
 }
 
+// all gives the calls so far: a last activity may still run when a story has ended.
+func (p *provider) all() []call {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.calls)
+}
+
 // when gives the time of the first call.
 func (p *provider) when(what string) time.Time {
 	p.mu.Lock()
@@ -109,6 +116,7 @@ func (p *provider) when(what string) time.Time {
 
 func (p *provider) activity(v activities.Verb) func(context.Context, activities.Pass) (activities.PassResult, error) {
 	return func(_ context.Context, in activities.Pass) (activities.PassResult, error) {
+		now := p.w.env.Now() // before our own lock: the environment has one too
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		var out activities.PassResult
@@ -117,8 +125,8 @@ func (p *provider) activity(v activities.Verb) func(context.Context, activities.
 			if req.Mode != "" {
 				what += " " + req.Mode
 			}
-			p.calls = append(p.calls, call{what: what, verb: v, at: p.w.env.Now(), pass: in})
-			a := activities.Attempt{FP: req.Key.FP, Verb: v, N: in.Attempt, At: p.w.env.Now(), Outcome: activities.Done}
+			p.calls = append(p.calls, call{what: what, verb: v, at: now, pass: in})
+			a := activities.Attempt{FP: req.Key.FP, Verb: v, N: in.Attempt, At: now, Outcome: activities.Done}
 			f, wrong := p.next(v)
 			if !wrong || f.applied {
 				p.apply(v, req, &a)
