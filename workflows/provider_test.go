@@ -200,7 +200,8 @@ func (p *provider) apply(v activities.Verb, req activities.Request, a *activitie
 
 func (p *provider) inspect(k *state, req activities.Request, a *activities.Attempt) {
 	admin := k.admin
-	res := &activities.InspectResult{Principal: req.Key.Principal, Exists: &k.exists, Active: &k.active, Admin: &admin, Uses: k.uses, Unseen: k.unseen, Digest: "sha256:reading"}
+	exists, active := k.exists, k.active // copies: the answer is read after the key has moved on
+	res := &activities.InspectResult{Principal: req.Key.Principal, Exists: &exists, Active: &active, Admin: &admin, Uses: slices.Clone(k.uses), Unseen: slices.Clone(k.unseen), Digest: "sha256:reading"}
 	if res.Principal == "" {
 		res.Principal = "user-" + req.Key.ID
 	}
