@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"rekey/internal/codec"
+	"rekey/internal/config"
 	"rekey/internal/temporalx"
 )
 
@@ -37,9 +38,17 @@ func (r *Runtime) RunWorker(ctx context.Context, c client.Client, dead func(stri
 	return nil
 }
 
+// BaseURL is where this machine's people reach the HTTP server.
+func BaseURL(cfg *config.Config, l net.Listener) string {
+	if cfg.Listen.TLS.CertFile != "" {
+		return "https://" + l.Addr().String()
+	}
+	return "http://" + l.Addr().String()
+}
+
 // RunServer answers HTTP on l until ctx ends.
 func (r *Runtime) RunServer(ctx context.Context, c client.Client, l net.Listener, ui string, ready func(login string)) error {
-	base := "http://" + l.Addr().String()
+	base := BaseURL(r.Config, l)
 	s, err := r.NewServer(c, r.NewEngine(c), ui, base)
 	if err != nil {
 		return errors.Join(err, l.Close())

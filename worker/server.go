@@ -32,13 +32,18 @@ func (r *Runtime) NewServer(c client.Client, e *engine.Engine, ui, url string) (
 	if err != nil {
 		return nil, err
 	}
+	listen := r.Config.Listen.TLS
+	secure, err := server.LoadTLS(listen.CertFile, listen.KeyFile)
+	if err != nil {
+		return nil, err
+	}
 	incidents := server.Temporal{Client: c, Namespace: r.Namespace()}
 	o := server.Options{
 		Token: token, Actor: people.Reporter(r.Config), Reports: in, Incidents: incidents, Redact: r.Redact, Log: r.Log, Now: time.Now,
-		Exporter: exporter{e, incidents}, Hosts: r.Config.Listen.Hosts,
+		Exporter: exporter{e, incidents}, Hosts: r.Config.Listen.Hosts, TLS: secure,
 	}
 	if ui != "" {
-		sessions, err := codec.NewSessions(time.Now, session, false)
+		sessions, err := codec.NewSessions(time.Now, session, secure != nil)
 		if err != nil {
 			return nil, err
 		}

@@ -77,7 +77,7 @@ func orKey(s string) string {
 }
 
 // ours tells whether the key may be touched at all before people looked: it is in
-// a configured account, not held, not a customer's, not on the never-auto list.
+// a configured account, not a customer's, not on the never-auto list.
 func (e *Engine) ours(rep workflows.Report, item workflows.Scoped) bool {
 	return e.notOurs(rep, item) == ""
 }
@@ -86,7 +86,7 @@ func (e *Engine) whyOurs(rep workflows.Report, item workflows.Scoped) string {
 	if why := e.notOurs(rep, item); why != "" {
 		return why
 	}
-	return "in a configured account, known to the estate, not held, not on the never-auto list"
+	return "in a configured account, known to the estate, not on the never-auto list"
 }
 
 func (e *Engine) notOurs(rep workflows.Report, item workflows.Scoped) string {

@@ -56,7 +56,7 @@ func Up(ctx context.Context, o cli.UpOptions, io cli.IOStreams) (err error) {
 	srv, err := devserver.Start(ctx, devserver.Options{
 		DataDir: cfg.Data, Frontend: cfg.Listen.Temporal, UI: cfg.Listen.UI, Namespaces: []string{namespace},
 		AllowRemote: cfg.Listen.AllowClear, Retention: cfg.Temporal.Retention.Std(),
-		CodecEndpoint: "http://" + l.Addr().String() + "/codec", CodecCredentials: true,
+		CodecEndpoint: worker.BaseURL(cfg, l) + "/codec", CodecCredentials: true,
 	})
 	if err != nil {
 		return err
@@ -105,7 +105,7 @@ func Up(ctx context.Context, o cli.UpOptions, io cli.IOStreams) (err error) {
 
 func banner(io cli.IOStreams, cfg *config.Config, srv *devserver.Server, l net.Listener, login string, open int, took time.Duration) {
 	fmt.Fprintf(io.Err, "rekey is up after %d ms, data in %s\n", took.Milliseconds(), cfg.Data)
-	fmt.Fprintf(io.Err, "  API          http://%s\n", l.Addr())
+	fmt.Fprintf(io.Err, "  API          %s\n", worker.BaseURL(cfg, l))
 	fmt.Fprintf(io.Err, "  Temporal     %s\n", srv.Address())
 	if srv.UIURL() != "" {
 		fmt.Fprintf(io.Err, "  Temporal UI  %s\n", srv.UIURL())
