@@ -15,6 +15,9 @@ type Provider struct {
 	// returned value implements the capability interfaces of the descriptor's
 	// verbs and must be safe for concurrent use.
 	Open func(Account, Deps) (any, error)
+	// Origin says where a secret of this account may be sent, "https://host:port" or
+	// the provider's own scheme. A sealed secret is bound to it.
+	Origin func(Account) (string, error)
 }
 
 // An Account is one configured account of a provider (contracts section 1).

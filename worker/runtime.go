@@ -22,7 +22,6 @@ import (
 
 	"rekey/activities"
 	"rekey/activities/all"
-	"rekey/activities/awsiam"
 	"rekey/activities/batch"
 	"rekey/internal/audit"
 	"rekey/internal/blob"
@@ -271,11 +270,12 @@ func (r *Runtime) limits() *batch.Limits {
 }
 
 // origin says where a secret of an account may be sent.
-func origin(provider string, a activities.Account) (string, error) {
-	if provider == "awsiam" {
-		return awsiam.Origin(a)
+func (r *Runtime) origin(provider string, a activities.Account) (string, error) {
+	p, ok := r.all.Lookup(provider)
+	if !ok || p.Origin == nil {
+		return "", fmt.Errorf("no provider %q in this build takes secrets", provider)
 	}
-	return "", fmt.Errorf("no provider %q in this build", provider)
+	return p.Origin(a)
 }
 
 // edge tells the lab where a call stands, so that a drill can kill the worker

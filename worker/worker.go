@@ -102,7 +102,7 @@ func (r *Runtime) alarm(c client.Client) func(context.Context, workflows.AlarmIn
 func (r *Runtime) NewIntake(c client.Client, ui, url string) (*intake.Intake, error) {
 	return intake.New(intake.Options{
 		Config: r.Config, Providers: r.Descriptors(), Voters: r.Voters, Signer: r.server, Fingerprints: r.Finger, Sealed: r.Sealed, Blobs: r.Blobs,
-		Engine: intake.Temporal{Client: c, Bundle: r.lastBundle}, Origin: origin, Redact: r.Redact, Holds: r.holds,
+		Engine: intake.Temporal{Client: c, Bundle: r.lastBundle}, Origin: r.origin, Redact: r.Redact, Holds: r.holds,
 		Now: func() time.Time { return r.Now(context.Background()) }, Log: r.Log,
 		Lab: r.Lab != nil, Virtual: r.Virtual(), Off: r.Off(), UI: ui, Namespace: r.Namespace(), URL: url,
 	})

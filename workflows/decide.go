@@ -121,10 +121,15 @@ func (r *incident) check(ctx workflow.Context, name string, signed statement.Sig
 		return statement.Person{}, &refusal{view.CodeWrongRole, fmt.Sprintf("nobody is called %q in this incident's people", s.Actor), "name the person under `people` in rekey.yaml; a running incident keeps the people it started with"}
 	}
 	p := r.set.People[i]
-	good := false
-	for _, k := range p.Keys {
-		good = good || verifies(signed, k)
+	keys := p.Keys
+	if s.Method == statement.MethodSlack {
+		// The server speaks for a person only in a channel where the configuration
+		// names them, and only as that channel.
+		if keys = nil; slices.Contains(p.Methods, s.Method) {
+			keys = r.set.ServerKeys
+		}
 	}
+	good := slices.ContainsFunc(keys, func(k string) bool { return verifies(signed, k) })
 	if !good {
 		return p, &refusal{view.CodeForged, "the statement is not signed by a key of " + s.Actor, "sign with the key whose public half was under `people` when the incident started"}
 	}

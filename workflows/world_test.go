@@ -123,7 +123,7 @@ func public(k ed25519.PrivateKey) string {
 
 func (w *world) person(name string, roles ...string) {
 	w.voters[name] = w.signer()
-	w.set.People = append(w.set.People, statement.Person{Actor: name, Roles: roles, Keys: []string{public(w.voters[name])}})
+	w.set.People = append(w.set.People, statement.Person{Actor: name, Roles: roles, Keys: []string{public(w.voters[name])}, Methods: []string{statement.MethodSlack}})
 }
 
 func awsKind() workflows.KindFacts {
@@ -291,6 +291,9 @@ func (w *world) say(action, actor string, change ...func(*statement.Statement)) 
 	k := w.voters[actor]
 	if k == nil {
 		k = w.signer()
+	}
+	if s.Method == statement.MethodSlack {
+		k = w.server
 	}
 	signed, err := statement.Sign(s, k)
 	require.NoError(w.t, err)

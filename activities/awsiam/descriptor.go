@@ -53,7 +53,7 @@ var writePolicy string
 // exchange), rate.cloudtrail ("2/s"). Credentials: access_key_id,
 // secret_access_key and, for a temporary credential, session_token.
 func Provider() activities.Provider {
-	return activities.Provider{Descriptor: descriptor(), Open: open}
+	return activities.Provider{Descriptor: descriptor(), Open: open, Origin: Origin}
 }
 
 func descriptor() activities.Descriptor {

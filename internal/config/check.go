@@ -142,11 +142,29 @@ func origin(s string) error {
 }
 
 var (
-	slackRE  = regexp.MustCompile(`^[TE][A-Z0-9]{2,20}/[UW][A-Z0-9]{2,20}$`)
+	slackRE = regexp.MustCompile(`^[TE][A-Z0-9]{2,20}/[UW][A-Z0-9]{2,20}$`)
+
+	slackTeamRE  = regexp.MustCompile(`^[TE][A-Z0-9]{2,20}$`)
+	slackGroupRE = regexp.MustCompile(`^S[A-Z0-9]{2,20}$`)
+
 	digestRE = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 	envRE    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
 	minRE    = regexp.MustCompile(`^min\(\s*(\d{1,6})\s*,\s*(\d{1,3})\s*%\s*\)$`)
 )
+
+func slackTeam(s string) error {
+	if s != "" && !slackTeamRE.MatchString(s) {
+		return errors.New("not the id of a Slack workspace, such as T0123ABCD: it stands in the address of Slack in a browser")
+	}
+	return nil
+}
+
+func slackGroup(s string) error {
+	if !slackGroupRE.MatchString(s) {
+		return errors.New("not the id of a Slack user group, such as S0123ABCD")
+	}
+	return nil
+}
 
 func slackID(s string) error {
 	if !slackRE.MatchString(s) {

@@ -26,6 +26,7 @@ type Config struct {
 	Customers Files                         `mapstructure:"customers"`
 	Holds     Holds                         `mapstructure:"holds"`
 	Channels  Channels                      `mapstructure:"channels"`
+	Telemetry Telemetry                     `mapstructure:"telemetry"`
 }
 
 // Listen are the addresses of `rekey up`, host:port.
@@ -170,6 +171,8 @@ type Holds struct {
 type Channels struct {
 	Email   Email   `mapstructure:"email"`
 	Webhook Webhook `mapstructure:"webhook"`
+	Slack   Slack   `mapstructure:"slack"`
+	GitHub  GitHub  `mapstructure:"github"`
 }
 
 // Email is SMTP; empty Host: not configured.
@@ -180,11 +183,76 @@ type Email struct {
 	From         string `mapstructure:"from"`
 	User         string `mapstructure:"user"`
 	PasswordFile string `mapstructure:"password_file"`
+	CAFile       string `mapstructure:"ca_file"`
+	// AllowPrivate lets the server be on this machine or in the own network.
+	AllowPrivate bool `mapstructure:"allow_private"`
 }
 
 // Webhook is signed by the key in SigningKeyFile.
 type Webhook struct {
 	SigningKeyFile string `mapstructure:"signing_key_file"`
+	CAFile         string `mapstructure:"ca_file"`
+	AllowPrivate   bool   `mapstructure:"allow_private"`
+}
+
+// Slack is the app of one workspace; empty BotTokenFile: not configured.
+type Slack struct {
+	// Team is the workspace's id, "T0123". Requests of other teams are refused.
+	Team         string `mapstructure:"team"`
+	BotTokenFile string `mapstructure:"bot_token_file"` // xoxb-…
+	// SigningSecretFile is needed for requests over HTTP, AppTokenFile (xapp-…) for
+	// Socket Mode. With both, both are served.
+	SigningSecretFile string `mapstructure:"signing_secret_file"`
+	AppTokenFile      string `mapstructure:"app_token_file"`
+	// Readers may read and report without being a person of `people`.
+	Readers SlackReaders `mapstructure:"readers"`
+	// BaseURL replaces https://slack.com/api/, for tests and proxies.
+	BaseURL      string `mapstructure:"base_url"`
+	CAFile       string `mapstructure:"ca_file"`
+	AllowPrivate bool   `mapstructure:"allow_private"`
+}
+
+// SlackReaders give the roles viewer and reporter, never more (contracts section 1).
+type SlackReaders struct {
+	UserGroups   []string `mapstructure:"user_groups"`   // ids, "S0123"
+	EmailDomains []string `mapstructure:"email_domains"` // of confirmed profile addresses
+}
+
+// GitHub is where incidents are recorded as issues: a token, or an App. Empty
+// TokenFile and AppID: not configured.
+type GitHub struct {
+	TokenFile      string `mapstructure:"token_file"`
+	AppID          int    `mapstructure:"app_id"`
+	InstallationID int    `mapstructure:"installation_id"`
+	PrivateKeyFile string `mapstructure:"private_key_file"`
+	// BaseURL is that of a GitHub Enterprise Server, https://HOST/api/v3/; empty:
+	// github.com.
+	BaseURL      string `mapstructure:"base_url"`
+	CAFile       string `mapstructure:"ca_file"`
+	AllowPrivate bool   `mapstructure:"allow_private"`
+}
+
+// Configured tells whether incidents can be recorded and people can answer there.
+func (s Slack) Configured() bool { return s.BotTokenFile != "" }
+
+// Configured tells whether incidents can be recorded there.
+func (g GitHub) Configured() bool { return g.TokenFile != "" || g.AppID != 0 }
+
+// Configured tells whether mail can be sent.
+func (e Email) Configured() bool { return e.Host != "" }
+
+// Configured tells whether webhooks can be sent.
+func (w Webhook) Configured() bool { return w.SigningKeyFile != "" }
+
+// Telemetry is where traces go; empty OTLPEndpoint: nowhere.
+type Telemetry struct {
+	// OTLPEndpoint is the URL of an OpenTelemetry collector (OTLP over HTTP).
+	OTLPEndpoint string `mapstructure:"otlp_endpoint"`
+	CAFile       string `mapstructure:"ca_file"`
+	// HeadersFile holds "name: value" lines sent with each export, such as a token.
+	HeadersFile string `mapstructure:"headers_file"`
+	// Percent of traces that are kept.
+	Percent int `mapstructure:"percent"`
 }
 
 // SourceCeiling is what reports of a source may cause at most: its own ceiling,

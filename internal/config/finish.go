@@ -42,10 +42,32 @@ func (c *Config) finish(where string) error {
 	if e := c.Channels.Email; e.Host != "" && e.From == "" {
 		bad("channels.email.from", "missing: give the address notices come from")
 	}
+	c.checkChannels(bad)
 	if len(problems) > 0 {
 		return &InvalidError{problems}
 	}
 	return nil
+}
+
+// checkChannels finds what is given by halves.
+func (c *Config) checkChannels(bad func(string, string, ...any)) {
+	if s := c.Channels.Slack; s.Configured() {
+		if s.Team == "" {
+			bad("channels.slack.team", "missing: give the workspace's id (T…), so that requests of other workspaces are refused")
+		}
+	} else if s.SigningSecretFile != "" || s.AppTokenFile != "" {
+		bad("channels.slack.bot_token_file", "missing: rekey answers and posts with the app's bot token (xoxb-…)")
+	}
+	g := c.Channels.GitHub
+	if g.TokenFile != "" && g.AppID != 0 {
+		bad("channels.github", "token_file and app_id are both given: keep one")
+	}
+	if app := g.AppID != 0; app != (g.InstallationID != 0) || app != (g.PrivateKeyFile != "") {
+		bad("channels.github", "app_id, installation_id and private_key_file are needed together")
+	}
+	if c.Telemetry.Percent > 100 {
+		bad("telemetry.percent", "at most 100")
+	}
 }
 
 func (c *Config) warn(format string, args ...any) {
@@ -65,7 +87,10 @@ func (c *Config) absolutePaths() error {
 		&c.Temporal.TLS.CAFile, &c.Temporal.TLS.CertFile, &c.Temporal.TLS.KeyFile, &c.Temporal.APIKeyFile,
 		&c.Blobs.AccessKeyFile, &c.Blobs.SecretKeyFile, &c.Sealed.IdentityFile, &c.Sealed.PassphraseFile,
 		&c.Codec.KeysDir, &c.Audit.KeyFile, &c.Holds.File,
-		&c.Channels.Email.PasswordFile, &c.Channels.Webhook.SigningKeyFile,
+		&c.Channels.Email.PasswordFile, &c.Channels.Email.CAFile, &c.Channels.Webhook.SigningKeyFile, &c.Channels.Webhook.CAFile,
+		&c.Channels.Slack.BotTokenFile, &c.Channels.Slack.SigningSecretFile, &c.Channels.Slack.AppTokenFile, &c.Channels.Slack.CAFile,
+		&c.Channels.GitHub.TokenFile, &c.Channels.GitHub.PrivateKeyFile, &c.Channels.GitHub.CAFile,
+		&c.Telemetry.CAFile, &c.Telemetry.HeadersFile,
 	} {
 		fix(p)
 	}
@@ -178,16 +203,22 @@ func (c *Config) checkCeilings(bad func(string, string, ...any)) {
 // not exist is told when it is needed: reading commands work without it.
 func (c *Config) checkSecretFiles(bad func(string, string, ...any)) {
 	files := map[string]string{
-		"listen.tls.key_file":               c.Listen.TLS.KeyFile,
-		"temporal.tls.key_file":             c.Temporal.TLS.KeyFile,
-		"temporal.api_key_file":             c.Temporal.APIKeyFile,
-		"blobs.access_key_file":             c.Blobs.AccessKeyFile,
-		"blobs.secret_key_file":             c.Blobs.SecretKeyFile,
-		"sealed.identity_file":              c.Sealed.IdentityFile,
-		"sealed.passphrase_file":            c.Sealed.PassphraseFile,
-		"audit.key_file":                    c.Audit.KeyFile,
-		"channels.email.password_file":      c.Channels.Email.PasswordFile,
-		"channels.webhook.signing_key_file": c.Channels.Webhook.SigningKeyFile,
+		"listen.tls.key_file":                c.Listen.TLS.KeyFile,
+		"temporal.tls.key_file":              c.Temporal.TLS.KeyFile,
+		"temporal.api_key_file":              c.Temporal.APIKeyFile,
+		"blobs.access_key_file":              c.Blobs.AccessKeyFile,
+		"blobs.secret_key_file":              c.Blobs.SecretKeyFile,
+		"sealed.identity_file":               c.Sealed.IdentityFile,
+		"sealed.passphrase_file":             c.Sealed.PassphraseFile,
+		"audit.key_file":                     c.Audit.KeyFile,
+		"channels.email.password_file":       c.Channels.Email.PasswordFile,
+		"channels.webhook.signing_key_file":  c.Channels.Webhook.SigningKeyFile,
+		"channels.slack.bot_token_file":      c.Channels.Slack.BotTokenFile,
+		"channels.slack.signing_secret_file": c.Channels.Slack.SigningSecretFile,
+		"channels.slack.app_token_file":      c.Channels.Slack.AppTokenFile,
+		"channels.github.token_file":         c.Channels.GitHub.TokenFile,
+		"channels.github.private_key_file":   c.Channels.GitHub.PrivateKeyFile,
+		"telemetry.headers_file":             c.Telemetry.HeadersFile,
 	}
 	for code, accounts := range c.Providers {
 		for account, a := range accounts {

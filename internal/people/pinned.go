@@ -84,6 +84,13 @@ func Pinned(c *config.Config, data string) (Voters, error) {
 	owner := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(c.People)) {
 		p := statement.Person{Actor: name, Roles: slices.Clone(c.People[name].Roles)}
+		if id := c.People[name].Slack; id != "" {
+			if other, twice := owner[id]; twice {
+				return Voters{}, fmt.Errorf("people.%s.slack: %s is also %s's: one person would have two votes", name, id, other)
+			}
+			owner[id] = name
+			p.Methods = append(p.Methods, statement.MethodSlack)
+		}
 		if file := c.People[name].CLIKeyFile; file != "" {
 			pub, err := LoadPublic(file)
 			if err != nil {

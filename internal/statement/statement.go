@@ -122,7 +122,14 @@ type Person struct {
 	Roles []string `json:"roles"`
 	// Keys are base64 public keys of the person's own.
 	Keys []string `json:"keys,omitempty"`
+	// Methods are the channels in which the server may authenticate this person and
+	// sign for them ("slack"), because the configuration names them there.
+	Methods []string `json:"methods,omitempty"`
 }
+
+// MethodSlack: the server checked Slack's signature, and signs for the person whom
+// the configuration names there.
+const MethodSlack = "slack"
 
 // Has tells whether p may act as role. An admin may not act as another role
 // unless it was given to them.
