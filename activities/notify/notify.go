@@ -45,6 +45,15 @@ type Descriptor struct {
 	Limits []activities.Limit `json:"limits,omitempty"`
 }
 
+// A Channel is a folder's offer: what it is, and how to open the configured one.
+type Channel struct {
+	Descriptor Descriptor
+	// Open makes the client from channels.<code> of rekey.yaml. It makes no call.
+	// The returned value is a Recorder, a Sender or both, safe for concurrent use.
+	// Settings and credentials have the names of the configuration, without _file.
+	Open func(activities.Account, activities.Deps) (any, error)
+}
+
 // A Recorder follows an incident in one place: a card that is kept true, and lines
 // that tell the story in order.
 //
