@@ -64,7 +64,8 @@ type Channel struct {
 type Recorder interface {
 	// Open makes the incident's place and shows the card there.
 	Open(context.Context, OpenRequest) (Place, error)
-	// Append adds one line to the place. It gives the vendor's id of it.
+	// Append adds one line to the place. It gives the vendor's id of it; an empty id
+	// means that this channel does not show lines of that kind (it says which).
 	Append(context.Context, AppendRequest) (string, error)
 	// Update shows the card as it is now. Idempotent.
 	Update(context.Context, UpdateRequest) error
@@ -108,6 +109,8 @@ type UpdateRequest struct {
 	Incident string `json:"incident"`
 	Place    Place  `json:"place"`
 	Card     Card   `json:"card"`
+	// Marker as in OpenRequest; empty: the incident's id.
+	Marker string `json:"marker,omitempty"`
 }
 
 // A Line is one turning point.
