@@ -167,16 +167,8 @@ func (r *incident) vote(ctx workflow.Context, a *Approval, s statement.Statement
 		r.decided(ctx, *a)
 		return
 	}
-	yes, outside := 0, 0
-	for _, v := range a.Votes {
-		if v.Vote == "approve" {
-			yes++
-			if v.Auth != "slack" {
-				outside++
-			}
-		}
-	}
-	if yes >= a.Needed && outside >= min(a.Outside, a.Needed) {
+	r.voidVotes(ctx)
+	if yes, outside := a.votes(); yes >= a.Needed && outside >= a.outside() {
 		a.State = "granted"
 		r.decided(ctx, *a)
 	}

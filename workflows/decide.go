@@ -86,6 +86,9 @@ var mayAct = map[string][]string{
 // an outsider can fake to what a colleague can get wrong.
 func (r *incident) decide(ctx workflow.Context, name string, s statement.Signed, do func(workflow.Context, statement.Statement, string) (Decision, *refusal)) (Decision, error) {
 	person, no := r.check(ctx, name, s)
+	if no == nil {
+		no = r.carries(name, s.Statement.Method)
+	}
 	if no == nil && !r.st.Closed.IsZero() && name != statement.Note {
 		no = &refusal{view.CodeClosed, "the incident is closed", "report the key again if there is new evidence"}
 	}
@@ -245,7 +248,7 @@ func (r *incident) ballot(s statement.Statement) (*Approval, string, *refusal) {
 		return nil, "", &refusal{view.CodeSelfApproval, s.Actor + " reported this and may not approve the response", "somebody else must vote"}
 	}
 	for _, v := range a.Votes {
-		if v.Actor == s.Actor {
+		if v.Actor == s.Actor && v.Vote != voteVoided {
 			return nil, "", &refusal{view.CodeAlreadyVoted, s.Actor + " has voted on " + a.ID, "one person, one vote"}
 		}
 	}
@@ -293,12 +296,7 @@ func (r *incident) cast(ctx workflow.Context, s statement.Statement, verdict str
 		return Decision{}, &refusal{view.CodeHeld, "on hold: " + strings.Join(shorts(a.Items), ", "), "release it first, or vote when the hold has ended"}
 	}
 	r.vote(ctx, a, s, role, verdict)
-	yes := 0
-	for _, v := range a.Votes {
-		if v.Vote == "approve" {
-			yes++
-		}
-	}
+	yes, _ := a.votes()
 	return Decision{Approval: a.ID, State: a.State, Votes: yes, Needed: a.Needed}, nil
 }
 
@@ -324,7 +322,8 @@ func (r *incident) castFirst(ctx workflow.Context, s statement.Statement) (Decis
 			r.vote(ctx, a, s, role, "approve")
 		}
 	}
-	return Decision{Approval: a.ID, State: a.State, Votes: len(a.Votes), Needed: a.Needed}, nil
+	yes, _ := a.votes()
+	return Decision{Approval: a.ID, State: a.State, Votes: yes, Needed: a.Needed}, nil
 }
 
 func (r *incident) person(actor string) statement.Person {

@@ -98,6 +98,13 @@ type Settings struct {
 	// Off are rules that a drill's negative control switched off. Only the lab's
 	// namespace accepts it.
 	Off []string `json:"off,omitempty"`
+	// Channels are the channels that rekey.yaml configures (slack, github, …): where
+	// this incident may be followed and its notices sent.
+	Channels []string `json:"channels,omitempty"`
+	// VoteRests are keys that a way to vote rests on besides its own provider's, by
+	// method: "provider", "provider/account" or a key id. With one of them in scope
+	// that method carries no decisions.
+	VoteRests map[string][]string `json:"vote_rests,omitempty"`
 	// UI is the Temporal UI's base URL, for links.
 	UI        string `json:"ui,omitempty"`
 	Namespace string `json:"namespace,omitempty"`

@@ -68,6 +68,7 @@ func (r *incident) scope(ctx workflow.Context) error {
 		"version": itoa(r.st.ScopeVersion), "items": itoa(len(r.st.Items)), "reachable": itoa(max(r.st.Reachable, len(r.st.Items))),
 		"added": strings.Join(shorts(added), ","), "removed": strings.Join(shorts(removed), ","), "unseen": itoa(len(r.st.Unseen)), "dark": itoa(len(r.st.Dark)),
 	}})
+	r.voidVotes(ctx)
 	return r.replan(ctx)
 }
 

@@ -213,7 +213,11 @@ func approvalTitle(a view.Approval) string {
 
 // needed says how many votes there are, of how many and of whom.
 func needed(a view.Approval) string {
-	return fmt.Sprintf("%d of %s (%s)", approved(a), count(a.Needed, "vote", "votes"), strings.Join(a.Roles, ", "))
+	outside := ""
+	if a.Outside > 0 {
+		outside = fmt.Sprintf("; %d of them outside of chat", a.Outside)
+	}
+	return fmt.Sprintf("%d of %s (%s%s)", approved(a), count(a.Needed, "vote", "votes"), strings.Join(a.Roles, ", "), outside)
 }
 
 // voters says who voted how.
@@ -226,6 +230,9 @@ func voters(a view.Approval) string {
 			word = "approved"
 		case "deny":
 			word = "denied"
+		case "voided":
+			who = append(who, fmt.Sprintf("%s's vote is voided (%s)", v.Actor, line(v.Note)))
+			continue
 		}
 		who = append(who, fmt.Sprintf("%s %s as %s", v.Actor, word, v.Role))
 	}

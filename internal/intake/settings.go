@@ -13,6 +13,10 @@ func (in *Intake) settings(c *candidate) (workflows.Settings, error) {
 		Quorum: in.Config.Ceilings.Irreversible.Quorum, OutsideChat: in.Config.Ceilings.Irreversible.OutsideSlack,
 		Kinds: Kinds(in.Config, in.Providers), Virtual: in.Virtual, Off: in.Off, UI: in.UI, Namespace: in.Namespace,
 	}
+	if !in.Virtual {
+		// A drill tells nobody: its places are the lab's, and its clock is not theirs.
+		s.Channels = in.Config.ConfiguredChannels()
+	}
 	if in.Holds != nil {
 		var err error
 		if s.Holds, err = in.Holds(); err != nil {

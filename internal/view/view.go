@@ -133,6 +133,8 @@ type Approval struct {
 	Items    []string `json:"items,omitempty"`
 	What     string   `json:"what,omitempty"`
 	Level    int      `json:"level,omitempty"`
+	// Outside is how many of the votes needed must come from outside of chat.
+	Outside int `json:"outside,omitempty"`
 }
 
 // Vote is one person's answer.
@@ -363,4 +365,7 @@ const (
 	CodeForged   = "forged"
 	CodeReplayed = "replayed"
 	CodeInvalid  = "invalid"
+	// CodeWrongChannel: the channel through which the statement came does not carry
+	// it, because it is for votes only or because the channel itself is in scope.
+	CodeWrongChannel = "wrong-channel"
 )
