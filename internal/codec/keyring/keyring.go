@@ -41,6 +41,8 @@ const (
 	Payload Usage = "payload"
 	Blob    Usage = "blob"
 	Journal Usage = "journal"
+	Inbox   Usage = "inbox"
+	Upload  Usage = "upload"
 )
 
 const (
