@@ -176,6 +176,8 @@ type Report struct {
 	Severity   string     `json:"severity,omitempty"`
 	Reason     string     `json:"reason,omitempty"`
 	Evidence   []Evidence `json:"evidence,omitempty"`
+	// Copies are places where the trigger saw a copy of the secret.
+	Copies []string `json:"copies,omitempty"`
 	// Ceiling is what the source may cause at most: "propose" or "contain".
 	Ceiling   string           `json:"ceiling"`
 	Statement statement.Signed `json:"statement"`

@@ -31,7 +31,7 @@ func (r *incident) scope(ctx workflow.Context) error {
 		read[s.Key.FP] = s.Reading != nil && !reread
 	}
 	for _, rep := range r.st.Reports {
-		r.addItem(Scoped{Key: rep.Key, Alias: rep.Alias, Secret: rep.Secret, Basis: "report", Why: "reported by " + rep.Source, Exposure: rep.Exposure})
+		r.addItem(Scoped{Key: rep.Key, Alias: rep.Alias, Secret: rep.Secret, Basis: "report", Why: "reported by " + rep.Source, Exposure: rep.Exposure, Copies: rep.Copies})
 		for _, e := range rep.Evidence {
 			r.keep(e)
 		}
@@ -85,6 +85,7 @@ func (r *incident) addItem(s Scoped) bool {
 		if it.Exposure == "" {
 			it.Exposure = s.Exposure
 		}
+		it.Copies = r.copies(*it)
 		it.Unattributed = it.Unattributed || s.Unattributed
 		it.CreatedByCompromised = it.CreatedByCompromised || s.CreatedByCompromised
 		return false
@@ -177,6 +178,19 @@ func (r *incident) inspectNew(ctx workflow.Context, read map[string]bool) error 
 	return nil
 }
 
+// copies are where the estate and the reports say that copies of an item lie.
+func (r *incident) copies(s Scoped) []string {
+	out := slices.Clone(s.Copies)
+	for _, rep := range r.st.Reports {
+		for _, c := range rep.Copies {
+			if rep.Key.FP == s.Key.FP && !slices.Contains(out, c) {
+				out = append(out, c)
+			}
+		}
+	}
+	return out
+}
+
 // expand asks the estate for what the items reach.
 func (r *incident) expand(ctx workflow.Context, depth int) (bool, error) {
 	res, err := engineCall[ExpandResult](ctx, r.clk, engine, ActivityExpand, "what the estate knows", ExpandInput{
@@ -196,7 +210,7 @@ func (r *incident) expand(ctx workflow.Context, depth int) (bool, error) {
 			if it.Key.FP != s.Key.FP {
 				continue
 			}
-			it.Owner, it.OwnerKind, it.Dependents, it.Customers, it.Copies, it.StoreDirty = s.Owner, s.OwnerKind, s.Dependents, s.Customers, s.Copies, s.StoreDirty
+			it.Owner, it.OwnerKind, it.Dependents, it.Customers, it.Copies, it.StoreDirty = s.Owner, s.OwnerKind, s.Dependents, s.Customers, r.copies(s), s.StoreDirty
 			if it.Exposure == "" {
 				it.Exposure = s.Exposure
 			}

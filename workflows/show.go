@@ -125,7 +125,7 @@ func (r *incident) view(info *workflow.Info) view.Incident {
 		v.Links = map[string]string{"temporal": r.set.UI + "/namespaces/" + url.PathEscape(r.set.Namespace) + "/workflows/" + url.PathEscape(run.ID) + "/" + run.RunID + "/history"}
 	}
 	for _, rep := range st.Reports {
-		vr := view.Report{ID: rep.ID, Source: rep.Source, Actor: rep.Actor, Received: canon.Time(rep.Received), Claimed: canon.Time(rep.Claimed), Confidence: rep.Confidence, Reason: rep.Reason}
+		vr := view.Report{ID: rep.ID, Source: rep.Source, Actor: rep.Actor, Received: canon.Time(rep.Received), Claimed: canon.Time(rep.Claimed), Confidence: rep.Confidence, Reason: rep.Reason, Copies: rep.Copies}
 		for _, e := range rep.Evidence {
 			vr.Evidence = append(vr.Evidence, e.Hash)
 		}

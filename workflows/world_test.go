@@ -195,6 +195,7 @@ func (w *world) doExpand(_ context.Context, in workflows.ExpandInput) (workflows
 	for _, s := range in.Items {
 		e := w.estate[s.Key.ID]
 		s.Owner, s.OwnerKind, s.Dependents, s.Customers, s.StoreDirty = e.Owner, e.OwnerKind, e.Dependents, e.Customers, e.StoreDirty
+		s.Copies = e.Copies // as the estate does it: what it knows, anew
 		out.Items = append(out.Items, s)
 		for _, id := range w.reach[s.Key.ID] {
 			if !have[id] {

@@ -35,7 +35,10 @@ type ReportRequest struct {
 	Exposure     string         `json:"exposure,omitempty"`
 	Claimed      time.Time      `json:"claimed,omitzero"`
 	Evidence     []EvidenceFile `json:"evidence,omitempty"`
-	DryRun       bool           `json:"dry_run,omitempty"`
+	// Copies are places where the reporter saw, or left, a copy of the secret
+	// ("slack/T0123/C0456"). They are in the incident's scope; no secret is in them.
+	Copies []string `json:"copies,omitempty"`
+	DryRun bool     `json:"dry_run,omitempty"`
 	// Nonce makes the same request, sent twice, one report.
 	Nonce string `json:"nonce"`
 }

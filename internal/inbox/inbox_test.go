@@ -1,6 +1,7 @@
 package inbox_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -71,7 +72,7 @@ func TestOfManyThatArriveAtOnceOneIsTaken(t *testing.T) {
 			switch err := boxes[i%2].Put(name, []byte("x")); {
 			case err == nil:
 				taken.Add(1)
-			case os.IsExist(err) || strings.Contains(err.Error(), inbox.ErrTwice.Error()):
+			case errors.Is(err, inbox.ErrTwice):
 				twice.Add(1)
 			}
 		})

@@ -29,6 +29,7 @@ const (
 	maxFiles        = 20
 	maxFileName     = 255
 	maxPlaybook     = 1 << 20
+	maxCopies       = 20
 )
 
 // checked is a report that can be taken.
@@ -55,6 +56,7 @@ type file struct {
 var (
 	nonceRE  = regexp.MustCompile(`^[A-Za-z0-9_-]{8,128}$`)
 	sourceRE = regexp.MustCompile(`^[a-z0-9][a-z0-9_.-]{0,63}$`)
+	placeRE  = regexp.MustCompile(`^[a-z0-9][A-Za-z0-9/_.:-]{0,199}$`)
 )
 
 // check looks at everything before anything is stored.
@@ -222,6 +224,9 @@ func (in *Intake) checkWords(c *checked) error {
 		return malformed("put the rest into an evidence file", "the reason is longer than %d bytes, or is not text", maxReason)
 	}
 	c.reason = req.Reason
+	if len(req.Copies) > maxCopies || slices.ContainsFunc(req.Copies, func(p string) bool { return !placeRE.MatchString(p) || in.recognise.looksSecret(p) }) {
+		return malformed("name at most 20 places such as slack/T0123/C0456, without the secret", "a copy's place cannot be used")
+	}
 	if len(req.Playbook) > maxPlaybook {
 		return malformed("a playbook has at most 1 MiB", "the playbook is too large")
 	}

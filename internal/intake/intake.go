@@ -225,6 +225,7 @@ func (in *Intake) keep(ctx context.Context, c *checked, incident string) (workfl
 		ID: c.id, Source: c.source, SourceKind: c.who.SourceKind, Actor: c.who.Actor,
 		Received: c.received, Claimed: c.claimed, Confidence: c.confidence, Subject: "key", Exposure: c.exposure,
 		Key: c.key, Alias: c.alias, Severity: c.severity, Reason: in.clean.String(c.reason), Ceiling: c.ceiling,
+		Copies: c.req.Copies,
 	}
 	var err error
 	if r.Secret, err = in.seal(ctx, c, incident); err != nil {

@@ -64,6 +64,8 @@ type Report struct {
 	Confidence string   `json:"confidence"`
 	Evidence   []string `json:"evidence,omitempty"`
 	Reason     string   `json:"reason,omitempty"`
+	// Copies are places where the reporter saw a copy of the secret.
+	Copies []string `json:"copies,omitempty"`
 }
 
 // Scope is the current version.
