@@ -49,7 +49,8 @@ func (r *incident) open(ctx workflow.Context, need playbooks.Approval, a Approva
 		window = approvalDefault
 	}
 	a.Window = window.Milliseconds()
-	a.Expires = r.clk.Now(ctx).Add(window)
+	a.Asked = r.clk.Now(ctx)
+	a.Expires = a.Asked.Add(window)
 	r.st.Approvals = append(r.st.Approvals, a)
 	r.changed = true
 	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventApprovalAsked, Approval: a.ID, WaveHash: a.WaveHash, Result: a.For, Attrs: map[string]string{

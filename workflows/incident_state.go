@@ -123,6 +123,7 @@ type Approval struct {
 	Roles      []string    `json:"roles"`
 	EscalateTo []string    `json:"escalate_to,omitempty"`
 	Votes      []view.Vote `json:"votes,omitempty"`
+	Asked      time.Time   `json:"asked,omitzero"`
 	Expires    time.Time   `json:"expires"`
 	Window     int64       `json:"window_ms"`
 	Level      int         `json:"level"` // how often it expired

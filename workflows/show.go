@@ -136,7 +136,7 @@ func (r *incident) view(info *workflow.Info) view.Incident {
 	for _, a := range st.Approvals {
 		v.Approvals = append(v.Approvals, view.Approval{
 			ID: a.ID, For: a.For, Strategy: a.Strategy, WaveHash: a.WaveHash, Wave: a.Wave, State: a.State, Needed: a.Needed, Outside: a.outside(), Roles: a.Roles,
-			Votes: append([]view.Vote{}, a.Votes...), Expires: canon.Time(a.Expires), Items: a.Items, What: a.What, Level: a.Level,
+			Votes: append([]view.Vote{}, a.Votes...), Asked: canon.Time(a.Asked), Expires: canon.Time(a.Expires), Items: a.Items, What: a.What, Level: a.Level,
 		})
 	}
 	for _, h := range st.Holds {

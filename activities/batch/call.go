@@ -8,7 +8,9 @@ import (
 )
 
 // call makes the one call of an item and gives its outcome or fault.
-func (r *Runner) call(ctx context.Context, client any, p activities.Pass, req activities.Request, before []activities.KeyState) activities.Attempt {
+func (r *Runner) call(ctx context.Context, client any, p activities.Pass, req activities.Request, before []activities.KeyState) (out activities.Attempt) {
+	ctx, seen := r.Observe(ctx, p, req.Key)
+	defer func() { seen(out) }()
 	limit := ctx
 	if p.Verb.Mutates() || p.Verb == activities.Probe {
 		var cancel context.CancelFunc

@@ -67,7 +67,10 @@ type Options struct {
 	Fingerprint func(activities.Key) (string, error)
 	// Edge is called at the edges of mutating calls; nil outside of drills.
 	Edge func(ctx context.Context, edge string, v activities.Verb, key activities.Key)
-	Log  *slog.Logger
+	// Observe is told of every call before it is made, and by what it returns of what
+	// came of it; nil: nobody counts. Its context goes into the call.
+	Observe func(ctx context.Context, p activities.Pass, key activities.Key) (context.Context, func(activities.Attempt))
+	Log     *slog.Logger
 }
 
 // A Runner holds the activities.
@@ -77,6 +80,11 @@ type Runner struct{ Options }
 func New(o Options) *Runner {
 	if o.Edge == nil {
 		o.Edge = func(context.Context, string, activities.Verb, activities.Key) {}
+	}
+	if o.Observe == nil {
+		o.Observe = func(ctx context.Context, _ activities.Pass, _ activities.Key) (context.Context, func(activities.Attempt)) {
+			return ctx, func(activities.Attempt) {}
+		}
 	}
 	return &Runner{o}
 }

@@ -10,9 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"rekey/internal/audit"
 	"rekey/internal/audit/report"
+	"rekey/internal/canon"
 	"rekey/internal/derive"
 	"rekey/internal/fsx"
 	"rekey/internal/view"
@@ -39,7 +41,17 @@ func (e *Engine) Seal(ctx context.Context, in workflows.SealInput) (workflows.Se
 	if err := fsx.WriteAtomic(path, b); err != nil {
 		return workflows.SealResult{}, fmt.Errorf("write bundle: %w", err)
 	}
+	e.timed(in.View)
 	return workflows.SealResult{Path: path, Digest: sealed.Digest, Events: n}, nil
+}
+
+// timed tells the time to contain; a view without both times has none.
+func (e *Engine) timed(v view.Incident) {
+	from, err := time.Parse(canon.TimeLayout, v.Times.Reported)
+	to, err2 := time.Parse(canon.TimeLayout, v.Times.Contained)
+	if e.Contained != nil && err == nil && err2 == nil {
+		e.Contained(v.ID+" "+v.ReopenedFrom, to.Sub(from))
+	}
 }
 
 // Export makes the bundle without keeping it.

@@ -31,7 +31,9 @@ func full() *metrics.Set {
 	s.Contained("inc-1", time.Minute)
 	s.Refuse("POST /api/v1/reports", "unauthorized")
 	s.SecretRead("probe")
-	s.Budgets(func() []metrics.Budget { return []metrics.Budget{{Provider: "awsiam", Account: "prod", API: "iam", Used: 0.5}} })
+	s.Budgets(func() []metrics.Budget {
+		return []metrics.Budget{{Provider: "awsiam", Account: "prod", API: "iam", Used: 0.5}}
+	})
 	s.Leases(func() []metrics.Lease { return []metrics.Lease{{Provider: "awsiam", Account: "prod", Held: true}} })
 	s.Behind("slack", 3)
 	s.Guarded(metrics.Guard{Retention: 30 * 24 * time.Hour, Unarchived: 1, Oldest: time.Hour})

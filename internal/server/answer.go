@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"regexp"
 
+	"rekey/internal/health"
 	"rekey/internal/intake"
 	"rekey/internal/view"
 )
@@ -36,9 +37,9 @@ func (s *Server) answer(h func(http.ResponseWriter, *http.Request) error) http.H
 			return
 		}
 		p := toProblem(err)
-		s.counts.add(p.body.Code)
+		s.refuse(r, p.body.Code)
 		if p.cause != nil {
-			s.Log.Error("request failed", "route", r.Pattern, "code", p.body.Code, "error", s.Redact.String(p.cause.Error()))
+			s.Log.ErrorContext(r.Context(), "request failed", "route", r.Pattern, "code", p.body.Code, "error", s.Redact.String(p.cause.Error()))
 		}
 		if p.status == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", "2")
@@ -51,7 +52,10 @@ func toProblem(err error) *problem {
 	var p *problem
 	var refused *Refused
 	var rejected *intake.Refusal
+	var unready *health.Problem
 	switch {
+	case errors.As(err, &unready):
+		return &problem{status: http.StatusServiceUnavailable, body: unready.Body}
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &refused):

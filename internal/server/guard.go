@@ -10,8 +10,17 @@ import (
 	"sync"
 	"time"
 
+	"rekey/internal/secret"
 	"rekey/internal/view"
 )
+
+// refuse counts a refused request. The route is its pattern, "" before there is one.
+func (s *Server) refuse(r *http.Request, reason string) {
+	s.counts.add(reason)
+	if s.OnRefuse != nil {
+		s.OnRefuse(r.Pattern, reason)
+	}
+}
 
 // counts are the refused requests by reason.
 type counts struct {
@@ -45,6 +54,11 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := s.Now()
 		rec := &recorder{ResponseWriter: w}
+		if s.Trace != nil {
+			ctx, end := s.Trace(r.Context(), method(r.Method))
+			r = r.WithContext(ctx)
+			defer func() { end(r.Pattern, rec.status) }()
+		}
 		h := rec.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Cache-Control", "no-store")
@@ -60,7 +74,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			if p != nil {
 				// The value may hold anything: only its type is logged.
 				s.Log.Error("panic in a request", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
-				s.counts.add("internal")
+				s.refuse(r, "internal")
 				if rec.status == 0 {
 					write(rec, http.StatusInternalServerError, view.ErrorBody{Code: "internal", Message: "rekey failed on this request", Do: "look at the server's log, then try again; nothing was decided"})
 				}
@@ -68,7 +82,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			s.log(r, rec, s.Now().Sub(began))
 		}()
 		if !s.hostAllowed(r) {
-			s.counts.add("bad-host")
+			s.refuse(r, "bad-host")
 			write(rec, http.StatusForbidden, view.ErrorBody{Code: "bad-host", Message: "this server is not called by that host name", Do: "use its address, or add the name to listen.hosts in rekey.yaml"})
 			return
 		}
@@ -100,7 +114,7 @@ func (s *Server) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
 		if !ok || !strings.EqualFold(scheme, "Bearer") || !s.Token.Matches(token) {
-			s.counts.add("unauthorized")
+			s.refuse(r, "unauthorized")
 			w.Header().Set("WWW-Authenticate", `Bearer realm="rekey"`)
 			write(w, http.StatusUnauthorized, view.ErrorBody{Code: "unauthorized", Message: "no valid token", Do: "the token is in DATA/cli-token of this server's data directory; `rekey` reads it from there (--data)"})
 			return
@@ -110,22 +124,26 @@ func (s *Server) authenticated(next http.Handler) http.Handler {
 }
 
 func (s *Server) log(r *http.Request, rec *recorder, took time.Duration) {
-	level := s.Log.Info
+	level := s.Log.InfoContext
 	switch {
 	case rec.status >= http.StatusInternalServerError:
-		level = s.Log.Error
+		level = s.Log.ErrorContext
 	case rec.status == http.StatusUnauthorized && strings.HasPrefix(r.Pattern, "/codec/"):
 		// A page of the Temporal UI asks for each of its payloads by itself: to look
 		// without having signed in is no event, and would bury those that are.
 	case rec.status >= http.StatusBadRequest:
-		level = s.Log.Warn
+		level = s.Log.WarnContext
 	}
 	// The pattern, not the path: what a caller made up does not enter the log.
 	from, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		from = "unknown"
 	}
-	level("request", "method", method(r.Method), "route", r.Pattern, "status", rec.status, "bytes", rec.bytes, "took_ms", took.Milliseconds(), "from", from)
+	args := []any{"method", method(r.Method), "route", r.Pattern, "status", rec.status, "bytes", rec.bytes, "took_ms", took.Milliseconds(), "from", from}
+	if id := r.PathValue("id"); secret.ValidIncident(id) {
+		args = append(args, "incident", id)
+	}
+	level(r.Context(), "request", args...)
 }
 
 func method(m string) string {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"rekey/internal/api"
+	"rekey/internal/health"
 	"rekey/internal/intake"
 	"rekey/internal/nearest"
 	"rekey/internal/secret"
@@ -29,10 +30,14 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), queryLimit)
 	defer cancel()
+	names, err := s.Health.Ready(ctx)
+	if err != nil {
+		return err
+	}
 	if err := s.Incidents.Ready(ctx); err != nil {
 		return err
 	}
-	respond(w, http.StatusOK, map[string]string{"status": "ready"})
+	respond(w, http.StatusOK, health.Status{Status: "ready", Checks: append(names, "temporal", "workers")})
 	return nil
 }
 

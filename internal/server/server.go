@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"rekey/internal/api"
+	"rekey/internal/health"
 	"rekey/internal/intake"
 	"rekey/internal/people"
 	"rekey/internal/plan"
@@ -102,6 +103,17 @@ type Options struct {
 	Hosts []string
 	// TLS; nil: none.
 	TLS *tls.Config
+	// Health is asked by /readyz besides Incidents, and told when the server stops;
+	// nil: Incidents alone.
+	Health *health.Checks
+	// Drain is how long the server goes on taking requests after it stopped being
+	// ready, so that a load balancer sees it.
+	Drain time.Duration
+	// OnRefuse is told of each refused request: its route's pattern ("" where there
+	// is none) and the code; nil: nobody counts.
+	OnRefuse func(route, why string)
+	// Trace begins a request's span and gives what ends it; nil: none.
+	Trace func(ctx context.Context, method string) (context.Context, func(route string, status int))
 }
 
 // A Server answers HTTP.
@@ -135,6 +147,9 @@ func New(o Options) (*Server, error) {
 	if o.Codec != nil && (o.Sessions == nil || o.UI == "") {
 		return nil, errors.New("server: the codec endpoint needs sessions and the UI's URL")
 	}
+	if o.Health == nil {
+		o.Health = &health.Checks{}
+	}
 	plain, err := redact.New(redact.Options{Strip: true})
 	if err != nil {
 		return nil, fmt.Errorf("server: %w", err)
@@ -147,8 +162,9 @@ func New(o Options) (*Server, error) {
 // Handler answers every request, for tests and other servers.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// Serve answers on l until ctx ends, then lets open requests finish for up to
-// 10 s. It closes l.
+// Serve answers on l until ctx ends. Then it is not ready any more, goes on for
+// Drain, takes no new connections and lets open requests finish for up to 10 s. It
+// closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	srv := &http.Server{
 		Handler: s.handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 2 * time.Minute,
@@ -168,6 +184,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
+	}
+	s.Health.Stop()
+	if s.Drain > 0 {
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(s.Drain):
+		}
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()

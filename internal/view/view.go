@@ -131,10 +131,12 @@ type Approval struct {
 	Needed   int      `json:"needed"`
 	Roles    []string `json:"roles"`
 	Votes    []Vote   `json:"votes"`
-	Expires  string   `json:"expires,omitempty"`
-	Items    []string `json:"items,omitempty"`
-	What     string   `json:"what,omitempty"`
-	Level    int      `json:"level,omitempty"`
+	// Asked is when the question was put.
+	Asked   string   `json:"asked,omitempty"`
+	Expires string   `json:"expires,omitempty"`
+	Items   []string `json:"items,omitempty"`
+	What    string   `json:"what,omitempty"`
+	Level   int      `json:"level,omitempty"`
 	// Outside is how many of the votes needed must come from outside of chat.
 	Outside int `json:"outside,omitempty"`
 }
