@@ -61,6 +61,8 @@ type rig struct {
 	env  []string
 	http string
 	ui   string
+	// observed is the address of /metrics, /healthz and /readyz.
+	observed string
 	// upArgs are further arguments of `rekey up`.
 	upArgs []string
 
@@ -74,7 +76,7 @@ type rig struct {
 func newRig(t *testing.T, yaml string, env ...string) *rig {
 	t.Helper()
 	ports := freePorts(t, 4)
-	r := &rig{t: t, dir: t.TempDir(), env: env, http: ports[0], ui: ports[2], log: &bytes.Buffer{}}
+	r := &rig{t: t, dir: t.TempDir(), env: env, http: ports[0], ui: ports[2], observed: ports[3], log: &bytes.Buffer{}}
 	head := fmt.Sprintf("data: %s\nlisten: {http: %s, temporal: %s, ui: %s, metrics: %s}\n", filepath.Join(r.dir, "data"), ports[0], ports[1], ports[2], ports[3])
 	require.NoError(t, os.WriteFile(filepath.Join(r.dir, "rekey.yaml"), []byte(head+yaml), 0o600))
 	t.Cleanup(func() {

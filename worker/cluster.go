@@ -2,8 +2,10 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"go.temporal.io/sdk/client"
 
@@ -14,65 +16,86 @@ import (
 
 // Cluster runs a worker against an external Temporal cluster.
 func Cluster(ctx context.Context, o cli.WorkerOptions, io cli.IOStreams) error {
-	r, c, err := openCluster(ctx, o.Common, o.ClusterOptions, map[string]string{"listen.metrics": o.ListenMetrics}, o.LogLevel, io)
+	r, c, stop, err := openCluster(ctx, "rekey-worker", o.Common, o.ClusterOptions, map[string]string{"listen.metrics": o.ListenMetrics}, o.Logging, io)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer stop()
+	m, err := Listen(ctx, r.Config.Listen.Metrics, "listen.metrics")
+	if err != nil {
+		return err
+	}
 	n, err := r.ReplayOpen(ctx, c)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(io.Err, "rekey worker: %s, namespace %s, %d open workflows replayed\n", r.Config.Temporal.Address, r.Namespace(), n)
 	// Another host's process may be alive: only its own deadline says otherwise.
-	return r.RunWorker(ctx, c, func(string) bool { return false })
+	return r.Run(ctx, c, m, func(ctx context.Context) error {
+		return r.RunWorker(ctx, c, func(string) bool { return false })
+	})
 }
 
 // Serve runs the HTTP server against an external Temporal cluster.
 func Serve(ctx context.Context, o cli.ServeOptions, io cli.IOStreams) error {
-	r, c, err := openCluster(ctx, o.Common, o.ClusterOptions, map[string]string{"listen.http": o.ListenHTTP, "listen.metrics": o.ListenMetrics}, o.LogLevel, io)
+	r, c, stop, err := openCluster(ctx, "rekey-serve", o.Common, o.ClusterOptions, map[string]string{"listen.http": o.ListenHTTP, "listen.metrics": o.ListenMetrics}, o.Logging, io)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer stop()
+	r.drain = drain
+	m, err := Listen(ctx, r.Config.Listen.Metrics, "listen.metrics")
+	if err != nil {
+		return err
+	}
 	l, err := Listen(ctx, r.Config.Listen.HTTP, "listen.http")
 	if err != nil {
-		return err
+		return errors.Join(err, m.Close())
 	}
 	fmt.Fprintf(io.Err, "rekey serve: http://%s, Temporal %s, namespace %s\n", l.Addr(), r.Config.Temporal.Address, r.Namespace())
-	return r.RunServer(ctx, c, l, "", nil)
+	return r.Run(ctx, c, m, func(ctx context.Context) error { return r.RunServer(ctx, c, l, "", nil) })
 }
 
-func openCluster(ctx context.Context, co cli.Common, cl cli.ClusterOptions, flags map[string]string, level string, io cli.IOStreams) (*Runtime, client.Client, error) {
+// drain is how long a server that stops goes on taking requests, so that a load
+// balancer that asks /readyz every second sends no more of them. With the 10 s that
+// open requests have it stays below the 15 s before a container is killed.
+const drain = 3 * time.Second
+
+// openCluster opens an installation and its cluster; stop ends both.
+func openCluster(ctx context.Context, service string, co cli.Common, cl cli.ClusterOptions, flags map[string]string, lg cli.Logging, io cli.IOStreams) (_ *Runtime, _ client.Client, stop func(), err error) {
 	flags["temporal.address"], flags["temporal.namespace"] = cl.Address, cl.Namespace
 	cfg, err := LoadConfig(co, flags)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	override(cfg, cl)
-	r, err := Open(cfg, NewLog(io.Err, level), true)
+	r, err := Open(cfg, NewLog(io.Err, lg.Level, lg.Format), true)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
+	}
+	flush, err := r.StartTracing(service)
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	c, err := r.Dial(ctx, temporalx.Options{
 		Address: cfg.Temporal.Address, APIKeyFile: cfg.Temporal.APIKeyFile,
 		TLS: temporalx.TLS{CAFile: cfg.Temporal.TLS.CAFile, CertFile: cfg.Temporal.TLS.CertFile, KeyFile: cfg.Temporal.TLS.KeyFile},
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	missing, err := temporalx.MissingSearchAttributes(ctx, c, r.Namespace())
 	if err != nil {
 		c.Close()
-		return nil, nil, fmt.Errorf("search attributes of namespace %s: %w", r.Namespace(), err)
+		return nil, nil, nil, fmt.Errorf("search attributes of namespace %s: %w", r.Namespace(), err)
 	}
 	if len(missing) > 0 {
 		if _, err := temporalx.EnsureSearchAttributes(ctx, c, r.Namespace()); err != nil {
 			c.Close()
-			return nil, nil, fmt.Errorf("namespace %s lacks the search attributes %v, and they cannot be registered: %w", r.Namespace(), missing, err)
+			return nil, nil, nil, fmt.Errorf("namespace %s lacks the search attributes %v, and they cannot be registered: %w", r.Namespace(), missing, err)
 		}
 	}
-	return r, c, nil
+	return r, c, func() { c.Close(); flush(ctx) }, nil
 }
 
 func override(cfg *config.Config, cl cli.ClusterOptions) {

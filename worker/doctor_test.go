@@ -59,7 +59,7 @@ func healthy(t *testing.T) *install {
 	i.write("estate.yaml", "keys: [{id: AKIAIOSFODNN7EXAMPLE, provider: awsiam, account: prod, kind: user-access-key}]\n")
 	cfg, err := loadFile(i.common(), nil)
 	require.NoError(t, err)
-	r, err := Open(cfg, NewLog(os.Stderr, "error"), true)
+	r, err := Open(cfg, NewLog(os.Stderr, "error", ""), true)
 	require.NoError(t, err)
 	_, err = people.LoadOrCreateToken(cfg.Data)
 	require.NoError(t, err)

@@ -2,8 +2,6 @@ package worker
 
 import (
 	"fmt"
-	"io"
-	"log/slog"
 	"maps"
 	"slices"
 
@@ -67,13 +65,4 @@ func invalid(err error) error {
 		return nil
 	}
 	return &cli.Error{Code: cli.CodeUsage, Message: err.Error(), Do: "mend the configuration; nothing was started", Err: err}
-}
-
-// NewLog writes structured lines to w.
-func NewLog(w io.Writer, level string) *slog.Logger {
-	var l slog.Level
-	if level == "" || l.UnmarshalText([]byte(level)) != nil {
-		l = slog.LevelWarn
-	}
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l}))
 }

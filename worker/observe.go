@@ -17,6 +17,7 @@ import (
 
 	"rekey/activities"
 	"rekey/internal/health"
+	"rekey/internal/server"
 	"rekey/internal/trace"
 	"rekey/workflows"
 )
@@ -64,9 +65,9 @@ func (r *Runtime) observe(ctx context.Context, p activities.Pass, k activities.K
 // Observe answers on listen.metrics with /metrics, /healthz and /readyz until ctx
 // ends. It closes l. The address is loopback, or listen.allow_clear says that the
 // network is private: the configuration refuses others.
-func (r *Runtime) Observe(ctx context.Context, l net.Listener, checks *health.Checks) error {
+func (r *Runtime) Observe(ctx context.Context, l net.Listener) error {
 	srv := &http.Server{
-		Handler: checks.Handler(r.Metrics.Handler()), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		Handler: r.Health.Handler(r.Metrics.Handler()), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // its lines quote what clients sent
 	}
@@ -84,26 +85,31 @@ func (r *Runtime) Observe(ctx context.Context, l net.Listener, checks *health.Ch
 	return err
 }
 
-// ListenMetrics opens listen.metrics.
-func (r *Runtime) ListenMetrics(ctx context.Context) (net.Listener, error) {
-	return Listen(ctx, r.Config.Listen.Metrics, "listen.metrics")
+// readStates feeds the gauges of open incidents until ctx ends. A drill moves its
+// clock when nothing runs, and has nobody who looks: it is left alone.
+func (r *Runtime) readStates(ctx context.Context, c client.Client) {
+	if r.Virtual() {
+		return
+	}
+	s := &stateReader{incidents: server.Temporal{Client: c, Namespace: r.Namespace()}, put: r.Metrics.Put, now: time.Now, world: r.Now}
+	s.run(ctx)
 }
 
 // ready adds what every process needs to work: Temporal, and keys that the next
 // start can read.
-func (r *Runtime) ready(checks *health.Checks, c client.Client) {
-	checks.Add("temporal", func(ctx context.Context) error {
+func (r *Runtime) ready(c client.Client) {
+	r.Health.Add("temporal", func(ctx context.Context) error {
 		if _, err := c.CheckHealth(ctx, &client.CheckHealthRequest{}); err != nil {
 			return health.Not("temporal", "Temporal does not answer", "is the cluster up, and does temporal.address lead there? `rekey doctor` looks for the reason")
 		}
 		return nil
 	})
-	checks.Add("keys", func(context.Context) error { return r.keysReadable() })
+	r.Health.Add("keys", func(context.Context) error { return r.keysReadable() })
 }
 
 // polling tells whether this very process polls for both kinds of tasks.
-func (r *Runtime) polling(checks *health.Checks, c client.Client) {
-	checks.Add("polling", func(ctx context.Context) error {
+func (r *Runtime) polling(c client.Client) {
+	r.Health.Add("polling", func(ctx context.Context) error {
 		for _, kind := range []enumspb.TaskQueueType{enumspb.TASK_QUEUE_TYPE_WORKFLOW, enumspb.TASK_QUEUE_TYPE_ACTIVITY} {
 			d, err := c.DescribeTaskQueue(ctx, workflows.TaskQueue, kind)
 			if err != nil {

@@ -23,17 +23,52 @@ func (r *Runtime) Dial(ctx context.Context, o temporalx.Options) (client.Client,
 	o.DataConverter = r.DataConverter()
 	o.FailureConverter = codec.NewFailureConverter(r.Keys)
 	o.Logger = slog.New(r.Log.Handler())
-	o.Identity = "rekey-" + r.Epoch
+	o.Identity = r.identity()
+	var err error
+	if o.Interceptors, err = r.trace.Interceptors(); err != nil {
+		return nil, err
+	}
+	if o.Metrics, err = r.Metrics.Temporal(); err != nil {
+		return nil, err
+	}
 	return temporalx.Dial(ctx, o)
 }
 
-// RunWorker polls until ctx ends, then lets running passes finish.
+// identity names this process to Temporal.
+func (r *Runtime) identity() string { return "rekey-" + r.Epoch }
+
+// Run runs the parts of a process until ctx ends or one of them fails, and answers
+// on listen.metrics until the last of them has ended. It closes l.
+func (r *Runtime) Run(ctx context.Context, c client.Client, l net.Listener, parts ...func(context.Context) error) error {
+	r.ready(c)
+	observing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := r.Observe(observing, l); err != nil {
+			r.Log.Error("the metrics are not served any more; incidents go on", "error", err) // no reason to stop them
+		}
+	}()
+	g, ctx := errgroup.WithContext(ctx)
+	for _, part := range parts {
+		g.Go(func() error { return part(ctx) })
+	}
+	err := g.Wait()
+	stop()
+	<-done
+	return err
+}
+
+// RunWorker polls until ctx ends. Then it is not ready any more and lets running
+// passes finish.
 func (r *Runtime) RunWorker(ctx context.Context, c client.Client, dead func(string) bool) error {
 	w := r.NewWorker(c, r.NewEngine(c), dead)
 	if err := w.Start(); err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
+	r.polling(c)
 	<-ctx.Done()
+	r.Health.Stop()
 	w.Stop()
 	return nil
 }
@@ -60,16 +95,9 @@ func (r *Runtime) RunServer(ctx context.Context, c client.Client, l net.Listener
 		}
 		ready(login)
 	}
+	go r.readStates(ctx, c)
 	if err := s.Serve(ctx, l); err != nil && !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("HTTP server: %w", err)
 	}
 	return nil
-}
-
-// Both runs worker and server until ctx ends or one of them fails.
-func (r *Runtime) Both(ctx context.Context, c client.Client, l net.Listener, ui string, dead func(string) bool, ready func(login string)) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.RunWorker(ctx, c, dead) })
-	g.Go(func() error { return r.RunServer(ctx, c, l, ui, ready) })
-	return g.Wait()
 }

@@ -41,7 +41,7 @@ func Plan(ctx context.Context, o cli.PlanOptions, io cli.IOStreams) (cli.PlanRes
 			return cli.PlanResult{}, err
 		}
 	}
-	r, err := Open(&scratch, NewLog(io.Err, "error"), true)
+	r, err := Open(&scratch, NewLog(io.Err, "error", ""), true)
 	if err != nil {
 		return cli.PlanResult{}, err
 	}

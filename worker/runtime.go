@@ -30,14 +30,17 @@ import (
 	"rekey/internal/config"
 	"rekey/internal/estate"
 	"rekey/internal/fsx"
+	"rekey/internal/health"
 	"rekey/internal/httpx"
 	"rekey/internal/intake"
 	"rekey/internal/lab/control"
+	"rekey/internal/metrics"
 	"rekey/internal/people"
 	"rekey/internal/secret"
 	"rekey/internal/secret/agestore"
 	"rekey/internal/secret/installation"
 	"rekey/internal/secret/redact"
+	"rekey/internal/trace"
 	"rekey/workflows"
 )
 
@@ -53,9 +56,13 @@ type Runtime struct {
 	Estate  *estate.Estate
 	Redact  *redact.Redactor
 	Log     *slog.Logger
+	Metrics *metrics.Set
+	Health  *health.Checks
 	Lab     *control.Client // nil outside of a lab
 	Epoch   string
 	server  ed25519.PrivateKey
+	trace   *trace.Tracer // nil: no traces
+	drain   time.Duration // between not being ready and taking no requests
 	all     *all.Registry
 	mu      sync.Mutex
 	clients map[string]any
@@ -73,7 +80,9 @@ const (
 // Open reads keys and opens stores below cfg.Data, making what is missing when own
 // is set (a process that owns the installation).
 func Open(cfg *config.Config, log *slog.Logger, own bool) (*Runtime, error) {
-	r := &Runtime{Config: cfg, Log: log, Lab: control.FromEnv(), clients: map[string]any{}}
+	r := &Runtime{
+		Config: cfg, Log: log, Metrics: metrics.New(metrics.Options{Version: Version()}), Health: &health.Checks{},
+		Lab: control.FromEnv(), clients: map[string]any{}}
 	for _, d := range []string{"", "keys", "blobs", "sealed", "bundles"} {
 		if err := fsx.MkdirPrivate(filepath.Join(cfg.Data, d)); err != nil {
 			return nil, err
@@ -146,6 +155,7 @@ func (r *Runtime) openSealed() (secret.Store, error) {
 	return agestore.Open(agestore.Options{
 		Dir: filepath.Join(r.Config.Data, "sealed"), Identity: id, Now: time.Now,
 		OnRead: func(rec secret.ReadRecord) {
+			r.Metrics.SecretRead(string(rec.Purpose))
 			r.Log.Info("sealed secret read", "incident", rec.Ref.Incident, "handle", rec.Ref.Handle, "purpose", rec.Purpose, "granted", rec.Granted, "why", rec.Why)
 		},
 	})

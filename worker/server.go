@@ -41,6 +41,7 @@ func (r *Runtime) NewServer(c client.Client, e *engine.Engine, ui, url string) (
 	o := server.Options{
 		Token: token, Actor: people.Reporter(r.Config), Reports: in, Incidents: incidents, Redact: r.Redact, Log: r.Log, Now: time.Now,
 		Exporter: exporter{e, incidents}, Hosts: r.Config.Listen.Hosts, TLS: secure,
+		Health: r.Health, Drain: r.drain, OnRefuse: r.Metrics.Refuse, Trace: r.trace.Request,
 	}
 	if ui != "" {
 		sessions, err := codec.NewSessions(time.Now, session, secure != nil)

@@ -43,7 +43,7 @@ func (r *Runtime) NewWorker(c client.Client, e *engine.Engine, dead func(epoch s
 	run := batch.New(batch.Options{
 		Client: r.Client, Kind: r.Kind, Journals: batch.BlobJournals{Dir: r.Blobs}, Limits: r.limits(), Now: r.Now,
 		Fingerprint: func(k activities.Key) (string, error) { return r.Finger.Public(k.Provider, k.Account, k.Kind, k.ID) },
-		Epoch:       r.Epoch, Dead: dead, Edge: r.edge(), Log: r.Log,
+		Epoch:       r.Epoch, Dead: dead, Edge: r.edge(), Observe: r.observe, Log: r.Log,
 	})
 	for _, p := range r.all.Providers() {
 		for _, v := range activities.Verbs() {
@@ -77,7 +77,7 @@ func (r *Runtime) NewEngine(c client.Client) *engine.Engine {
 		Client: r.Client, Breaker: &engine.Breaker{Journals: batch.BlobJournals{Dir: r.Blobs}, Ceiling: r.Config.Ceilings.Breaker},
 		Claim: t.Claim, Alarm: r.alarm(c),
 		Histories: derive.Source{Client: c, Codec: codec.New(r.Keys)},
-		Signer:    r.Signer, Bundles: filepath.Join(r.Config.Data, "bundles"), Log: r.Log,
+		Signer:    r.Signer, Bundles: filepath.Join(r.Config.Data, "bundles"), Contained: r.Metrics.Contained, Log: r.Log,
 	})
 }
 

@@ -43,7 +43,13 @@ type UpOptions struct {
 	Scenario string
 	// Listen addresses, host:port; empty: as configured.
 	ListenHTTP, ListenTemporal, ListenUI, ListenMetrics string
-	LogLevel                                            string
+	Logging
+}
+
+// Logging says what is logged to stderr, and how.
+type Logging struct {
+	Level  string // debug, info, warn, error; empty: warn
+	Format string // text, json; empty: text
 }
 
 // ClusterOptions say which Temporal cluster to use.
@@ -58,7 +64,7 @@ type WorkerOptions struct {
 	Common
 	ClusterOptions
 	ListenMetrics string
-	LogLevel      string
+	Logging
 }
 
 // ServeOptions are the flags of `rekey serve`.
@@ -66,7 +72,7 @@ type ServeOptions struct {
 	Common
 	ClusterOptions
 	ListenHTTP, ListenMetrics string
-	LogLevel                  string
+	Logging
 }
 
 // LabOptions are the flags of `rekey lab`.

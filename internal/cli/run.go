@@ -10,7 +10,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-var logLevels = []string{"debug", "info", "warn", "error"}
+// loggingFlags are of the commands that run until they are stopped.
+func loggingFlags(cmd *cobra.Command, o *Logging) {
+	choice(cmd, &o.Level, "log-level", "how much is logged to stderr", "debug", "info", "warn", "error")
+	choice(cmd, &o.Format, "log-format", "lines of text, or of JSON for a log collector", "text", "json")
+}
 
 func (a *app) upCommand() *cobra.Command {
 	if a.engine.Up == nil {
@@ -39,8 +43,8 @@ clock; the keys that can be reported are printed. Give it a directory of its own
 	f.StringVar(&o.ListenHTTP, "listen-http", "", "host:port of the API and webhooks")
 	f.StringVar(&o.ListenTemporal, "listen-temporal", "", "host:port of the embedded Temporal")
 	f.StringVar(&o.ListenUI, "listen-ui", "", "host:port of the Temporal UI")
-	f.StringVar(&o.ListenMetrics, "listen-metrics", "", "host:port of the metrics")
-	choice(cmd, &o.LogLevel, "log-level", "how much is logged to stderr", logLevels...)
+	f.StringVar(&o.ListenMetrics, "listen-metrics", "", "host:port of /metrics, /healthz and /readyz")
+	loggingFlags(cmd, &o.Logging)
 	return cmd
 }
 
@@ -63,8 +67,8 @@ func (a *app) workerCommand() *cobra.Command {
 		},
 	}
 	clusterFlags(cmd, &o.ClusterOptions)
-	cmd.Flags().StringVar(&o.ListenMetrics, "listen-metrics", "", "host:port of the metrics")
-	choice(cmd, &o.LogLevel, "log-level", "how much is logged to stderr", logLevels...)
+	cmd.Flags().StringVar(&o.ListenMetrics, "listen-metrics", "", "host:port of /metrics, /healthz and /readyz")
+	loggingFlags(cmd, &o.Logging)
 	return cmd
 }
 
@@ -88,8 +92,8 @@ func (a *app) serveCommand() *cobra.Command {
 	}
 	clusterFlags(cmd, &o.ClusterOptions)
 	cmd.Flags().StringVar(&o.ListenHTTP, "listen-http", "", "host:port of the API and webhooks")
-	cmd.Flags().StringVar(&o.ListenMetrics, "listen-metrics", "", "host:port of the metrics")
-	choice(cmd, &o.LogLevel, "log-level", "how much is logged to stderr", logLevels...)
+	cmd.Flags().StringVar(&o.ListenMetrics, "listen-metrics", "", "host:port of /metrics, /healthz and /readyz")
+	loggingFlags(cmd, &o.Logging)
 	return cmd
 }
 

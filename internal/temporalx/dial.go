@@ -42,8 +42,9 @@ type Options struct {
 	DataConverter    converter.DataConverter
 	FailureConverter converter.FailureConverter
 	Interceptors     []interceptor.ClientInterceptor
-	Logger           *slog.Logger // nil: silent
-	Identity         string       // shown in history in clear: never a person's name
+	Metrics          client.MetricsHandler // of the SDK; nil: none
+	Logger           *slog.Logger          // nil: silent
+	Identity         string                // shown in history in clear: never a person's name
 	Timeout          time.Duration
 }
 
@@ -102,6 +103,7 @@ func clientOptions(o Options) (client.Options, error) {
 		DataConverter:    o.DataConverter,
 		FailureConverter: o.FailureConverter,
 		Interceptors:     o.Interceptors,
+		MetricsHandler:   o.Metrics,
 		Identity:         o.Identity,
 		Logger:           log.NewStructuredLogger(orSilent(o.Logger)),
 		ConnectionOptions: client.ConnectionOptions{

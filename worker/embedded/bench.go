@@ -194,7 +194,7 @@ func startBench(ctx context.Context, dir string, o cli.BenchOptions) (_ *bench, 
 		defer done()
 		return srv.Stop(limit)
 	})
-	r, err := worker.Open(cfg, worker.NewLog(os.Stderr, "error"), true)
+	r, err := worker.Open(cfg, worker.NewLog(os.Stderr, "error", ""), true)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -206,10 +206,20 @@ func startBench(ctx context.Context, dir string, o cli.BenchOptions) (_ *bench, 
 	if b.intake, err = r.NewIntake(b.client, "", ""); err != nil {
 		return nil, nil, err
 	}
+	m, err := worker.Listen(ctx, cfg.Listen.Metrics, "listen.metrics")
+	if err != nil {
+		return nil, nil, err
+	}
 	parts, end := context.WithCancel(ctx)
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
-		ended <- r.Both(parts, b.client, l, srv.UIURL(), func(epoch string) bool { return epoch != r.Epoch }, func(string) { close(ready) })
+		ended <- r.Run(parts, b.client, m,
+			func(ctx context.Context) error {
+				return r.RunWorker(ctx, b.client, func(epoch string) bool { return epoch != r.Epoch })
+			},
+			func(ctx context.Context) error {
+				return r.RunServer(ctx, b.client, l, srv.UIURL(), func(string) { close(ready) })
+			})
 	}()
 	undo = append(undo, func() error { end(); return <-ended })
 	select {

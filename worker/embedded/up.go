@@ -42,6 +42,11 @@ func Up(ctx context.Context, o cli.UpOptions, io cli.IOStreams) (err error) {
 			_ = l.Close()
 		}
 	}()
+	m, err := worker.Listen(ctx, cfg.Listen.Metrics, "listen.metrics")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = m.Close() }() // closed already where it was served
 	if o.Lab || o.Scenario != "" {
 		stop, err := startLab(ctx, cfg, o.Scenario, io)
 		if err != nil {
@@ -66,10 +71,15 @@ func Up(ctx context.Context, o cli.UpOptions, io cli.IOStreams) (err error) {
 		defer cancel()
 		err = errors.Join(err, srv.Stop(stop))
 	}()
-	r, err := worker.Open(cfg, worker.NewLog(io.Err, o.LogLevel), true)
+	r, err := worker.Open(cfg, worker.NewLog(io.Err, o.Level, o.Format), true)
 	if err != nil {
 		return err
 	}
+	flush, err := r.StartTracing("rekey-up")
+	if err != nil {
+		return err
+	}
+	defer flush(ctx)
 	c, err := r.Dial(ctx, srv.DialOptions(namespace))
 	if err != nil {
 		return err
@@ -96,14 +106,18 @@ func Up(ctx context.Context, o cli.UpOptions, io cli.IOStreams) (err error) {
 	// The data directory is locked by this process, so that no process of another
 	// epoch can be alive.
 	dead := func(epoch string) bool { return epoch != r.Epoch }
-	err = r.Both(run, c, l, srv.UIURL(), dead, func(login string) { banner(io, cfg, srv, l, login, open, time.Since(began)) })
+	err = r.Run(run, c, m,
+		func(ctx context.Context) error { return r.RunWorker(ctx, c, dead) },
+		func(ctx context.Context) error {
+			return r.RunServer(ctx, c, l, srv.UIURL(), func(login string) { banner(io, cfg, srv, l, m, login, open, time.Since(began)) })
+		})
 	if cause := context.Cause(run); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = errors.Join(err, cause)
 	}
 	return err
 }
 
-func banner(io cli.IOStreams, cfg *config.Config, srv *devserver.Server, l net.Listener, login string, open int, took time.Duration) {
+func banner(io cli.IOStreams, cfg *config.Config, srv *devserver.Server, l, m net.Listener, login string, open int, took time.Duration) {
 	fmt.Fprintf(io.Err, "rekey is up after %d ms, data in %s\n", took.Milliseconds(), cfg.Data)
 	fmt.Fprintf(io.Err, "  API          %s\n", worker.BaseURL(cfg, l))
 	fmt.Fprintf(io.Err, "  Temporal     %s\n", srv.Address())
@@ -111,6 +125,7 @@ func banner(io cli.IOStreams, cfg *config.Config, srv *devserver.Server, l net.L
 		fmt.Fprintf(io.Err, "  Temporal UI  %s\n", srv.UIURL())
 		fmt.Fprintf(io.Err, "  readable     %s  (opens the UI with payloads decoded; once, within 10 minutes)\n", login)
 	}
+	fmt.Fprintf(io.Err, "  metrics      http://%s/metrics\n", m.Addr())
 	if open > 0 {
 		fmt.Fprintf(io.Err, "  %d open workflows go on\n", open)
 	}
