@@ -30,10 +30,7 @@ func Cluster(ctx context.Context, o cli.WorkerOptions, io cli.IOStreams) error {
 		return err
 	}
 	fmt.Fprintf(io.Err, "rekey worker: %s, namespace %s, %d open workflows replayed\n", r.Config.Temporal.Address, r.Namespace(), n)
-	// Another host's process may be alive: only its own deadline says otherwise.
-	return r.Run(ctx, c, m, func(ctx context.Context) error {
-		return r.RunWorker(ctx, c, func(string) bool { return false })
-	})
+	return r.Run(ctx, c, m, func(ctx context.Context) error { return r.RunShared(ctx, c) })
 }
 
 // Serve runs the HTTP server against an external Temporal cluster.

@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 
 	"go.temporal.io/sdk/client"
+	sdk "go.temporal.io/sdk/worker"
 	"golang.org/x/sync/errgroup"
 
 	"rekey/internal/codec"
@@ -60,17 +62,40 @@ func (r *Runtime) Run(ctx context.Context, c client.Client, l net.Listener, part
 }
 
 // RunWorker polls until ctx ends. Then it is not ready any more and lets running
-// passes finish.
-func (r *Runtime) RunWorker(ctx context.Context, c client.Client, dead func(string) bool) error {
-	w := r.NewWorker(c, r.NewEngine(c), dead)
-	if err := w.Start(); err != nil {
-		return fmt.Errorf("worker: %w", err)
+// passes finish. It is for the one
+// process that holds the installation by the lock on its data directory: the lock is
+// the lease of every account, and their queues are polled at once.
+func (r *Runtime) RunWorker(ctx context.Context, c client.Client) error {
+	p := r.newParts(c, nil)
+	all := []sdk.Worker{p.shared()}
+	for _, a := range r.accounts() {
+		all = append(all, p.account(a.provider, a.name))
 	}
-	r.polling(c)
-	<-ctx.Done()
-	r.Health.Stop()
-	w.Stop()
-	return nil
+	return r.poll(ctx, c, all)
+}
+
+// poll starts workers, and stops them together when ctx ends.
+func (r *Runtime) poll(ctx context.Context, c client.Client, all []sdk.Worker) error {
+	var running []sdk.Worker
+	var err error
+	for _, w := range all {
+		if err = w.Start(); err != nil {
+			err = fmt.Errorf("worker: %w", err)
+			break
+		}
+		running = append(running, w)
+	}
+	if err == nil {
+		r.polling(c)
+		<-ctx.Done()
+		r.Health.Stop()
+	}
+	var wg sync.WaitGroup
+	for _, w := range running {
+		wg.Go(w.Stop)
+	}
+	wg.Wait()
+	return err
 }
 
 // BaseURL is where this machine's people reach the HTTP server.

@@ -31,7 +31,6 @@ import (
 	"rekey/internal/estate"
 	"rekey/internal/fsx"
 	"rekey/internal/health"
-	"rekey/internal/httpx"
 	"rekey/internal/intake"
 	"rekey/internal/lab/control"
 	"rekey/internal/metrics"
@@ -66,6 +65,7 @@ type Runtime struct {
 	all     *all.Registry
 	mu      sync.Mutex
 	clients map[string]any
+	leases  *leases // nil where the data directory's lock is the lease
 	labMu   sync.Mutex
 	labNow  time.Time
 }
@@ -197,7 +197,7 @@ func (r *Runtime) Client(provider, account string) (any, error) {
 	if r.Lab != nil && !a.AllowPrivate {
 		return nil, errors.New("a lab only calls accounts with allow_private: this one would reach a real provider")
 	}
-	c, err := p.Open(a, activities.Deps{Secrets: r.Sealed, HTTP: httpx.ForAccount, Now: r.Now, Agent: "rekey/1"})
+	c, err := p.Open(a, activities.Deps{Secrets: r.Sealed, HTTP: r.gated(provider, account), Now: r.Now, Agent: "rekey/1"})
 	if err != nil {
 		return nil, err
 	}

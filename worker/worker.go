@@ -1,10 +1,12 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -29,31 +31,91 @@ import (
 // provider call may take.
 const graceful = 25 * time.Second
 
-// NewWorker makes the Temporal worker: all workflows, all verbs of all providers,
-// and the engine's own activities. dead tells whether a process of another epoch
-// cannot be alive any more.
-func (r *Runtime) NewWorker(c client.Client, e *engine.Engine, dead func(epoch string) bool) sdk.Worker {
-	w := sdk.New(c, workflows.TaskQueue, sdk.Options{
-		Interceptors:      []interceptor.WorkerInterceptor{&faults{redact: r.Redact}},
-		WorkerStopTimeout: graceful,
-		// Provider calls wait for the network: many at once cost little.
-		MaxConcurrentActivityExecutionSize: 64,
-	})
-	Register(w)
-	run := batch.New(batch.Options{
-		Client: r.Client, Kind: r.Kind, Journals: batch.BlobJournals{Dir: r.Blobs}, Limits: r.limits(), Now: r.Now,
+// handOver is how long the holder of an account waits for its running passes
+// before it gives the lease up: less than graceful, so that the hold ends in order.
+const handOver = 20 * time.Second
+
+// slots is how many activities run at once on a queue. Provider calls wait for the
+// network: many at once cost little.
+const slots = 64
+
+// parts are what the Temporal workers of one process share.
+type parts struct {
+	r      *Runtime
+	client client.Client
+	engine *engine.Engine
+	limits *batch.Limits
+	run    *batch.Runner
+}
+
+// newParts makes the activities. lease is nil where this process holds the whole
+// installation by the lock on its data directory.
+func (r *Runtime) newParts(c client.Client, lease func(provider, account string) (batch.Lease, error)) *parts {
+	p := &parts{r: r, client: c, engine: r.NewEngine(c), limits: r.limits()}
+	p.run = batch.New(batch.Options{
+		Client: r.Client, Kind: r.Kind, Journals: batch.BlobJournals{Dir: r.Blobs}, Limits: p.limits, Now: r.Now,
 		Fingerprint: func(k activities.Key) (string, error) { return r.Finger.Public(k.Provider, k.Account, k.Kind, k.ID) },
-		Epoch:       r.Epoch, Dead: dead, Edge: r.edge(), Observe: r.observe, Log: r.Log,
+		Lease:       lease, Epoch: r.Epoch,
+		// Whoever calls an account has its lease, or the lock. Another process that
+		// called it before has lost it, and ends its calls before it does.
+		Dead: func(epoch string) bool { return epoch != r.Epoch },
+		Edge: r.edge(), Observe: r.observe, Log: r.Log,
 	})
-	for _, p := range r.all.Providers() {
-		for _, v := range activities.Verbs() {
-			w.RegisterActivityWithOptions(run.Activity(v), activity.RegisterOptions{Name: activities.Name(p.Descriptor.Code, v)})
-		}
-	}
-	for name, f := range e.Activities() {
+	return p
+}
+
+func (p *parts) options(o sdk.Options) sdk.Options {
+	o.Interceptors = []interceptor.WorkerInterceptor{&faults{redact: p.r.Redact}}
+	return o
+}
+
+// shared makes the worker of the shared queue: all workflows and the engine's own
+// activities. Passes too: those that a build before accounts had queues left
+// waiting there.
+func (p *parts) shared() sdk.Worker {
+	w := sdk.New(p.client, workflows.TaskQueue, p.options(sdk.Options{WorkerStopTimeout: graceful, MaxConcurrentActivityExecutionSize: slots}))
+	Register(w)
+	p.passes(w)
+	for name, f := range p.engine.Activities() {
 		w.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
 	}
 	return w
+}
+
+// account makes the worker of an account's queue: the passes, and the engine's step
+// that may try a reported secret.
+func (p *parts) account(provider, account string) sdk.Worker {
+	w := sdk.New(p.client, workflows.AccountQueue(provider, account), p.options(sdk.Options{
+		DisableWorkflowWorker: true, WorkerStopTimeout: handOver, MaxConcurrentActivityExecutionSize: slots,
+	}))
+	p.passes(w)
+	w.RegisterActivityWithOptions(p.engine.Activities()[workflows.ActivityAdmit], activity.RegisterOptions{Name: workflows.ActivityAdmit})
+	return w
+}
+
+func (p *parts) passes(w sdk.Worker) {
+	for _, provider := range p.r.all.Providers() {
+		for _, v := range activities.Verbs() {
+			w.RegisterActivityWithOptions(p.run.Activity(v), activity.RegisterOptions{Name: activities.Name(provider.Descriptor.Code, v)})
+		}
+	}
+}
+
+// served is an account as it is named in rekey.yaml.
+type served struct{ provider, name string }
+
+// accounts are the configured ones that a provider of this build has, sorted.
+func (r *Runtime) accounts() []served {
+	var out []served
+	for _, d := range r.Descriptors() {
+		for _, name := range r.Config.Accounts(d.Code) {
+			out = append(out, served{d.Code, name})
+		}
+	}
+	slices.SortFunc(out, func(a, b served) int {
+		return cmp.Or(cmp.Compare(a.provider, b.provider), cmp.Compare(a.name, b.name))
+	})
+	return out
 }
 
 // A Registry takes workflows: a worker, or a replayer.
@@ -67,6 +129,7 @@ func Register(r Registry) {
 	r.RegisterWorkflowWithOptions(workflows.Wave, workflow.RegisterOptions{Name: workflows.TypeWave})
 	r.RegisterWorkflowWithOptions(workflows.Watch, workflow.RegisterOptions{Name: workflows.TypeWatch})
 	r.RegisterWorkflowWithOptions(workflows.Register, workflow.RegisterOptions{Name: workflows.TypeRegister})
+	r.RegisterWorkflowWithOptions(workflows.Account, workflow.RegisterOptions{Name: workflows.TypeAccount})
 }
 
 // NewEngine makes the engine's own activities over a Temporal client.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -27,6 +28,8 @@ type caller struct {
 type effect struct {
 	id       string
 	attempts int
+	// unserved: no worker took the last pass up.
+	unserved bool
 }
 
 func (c *caller) effect(v activities.Verb, k activities.Key) *effect {
@@ -45,6 +48,7 @@ func (c *caller) once(ctx workflow.Context, v activities.Verb, req activities.Re
 // pass makes one pass for an effect.
 func (c *caller) pass(ctx workflow.Context, v activities.Verb, e *effect, req activities.Request) (activities.Attempt, error) {
 	defer c.clk.working()()
+	e.unserved = false
 	req.Incident = c.incident
 	if req.Token == "" {
 		req.Token = c.incident + "/" + e.id
@@ -62,7 +66,7 @@ func (c *caller) pass(ctx workflow.Context, v activities.Verb, e *effect, req ac
 			Attempt: e.attempts, Items: []activities.Request{req}, NoReconcile: c.off(OffReconcile),
 		}
 		var out activities.PassResult
-		err := workflow.ExecuteActivity(providerOptions(ctx, v, what), activities.Name(req.Key.Provider, v), in).Get(ctx, &out)
+		err := workflow.ExecuteActivity(providerOptions(ctx, v, req.Key, what), activities.Name(req.Key.Provider, v), in).Get(ctx, &out)
 		switch {
 		case err == nil && len(out.Items) == 1:
 			return out.Items[0], nil
@@ -70,6 +74,12 @@ func (c *caller) pass(ctx workflow.Context, v activities.Verb, e *effect, req ac
 			return c.broken(ctx, v, e, req, activities.ClassInvalid, activities.NeedsHuman, "a pass over one item gave back another number of items: the worker is of another build"), nil
 		case temporal.IsCanceledError(err) || ctx.Err() != nil:
 			return activities.Attempt{}, err
+		case waited(err):
+			// Nobody began it. What an earlier attempt did is still for the journal to
+			// say, so the answer is unclear.
+			e.unserved = true
+			return c.broken(ctx, v, e, req, activities.ClassUnclear, activities.Unclear, fmt.Sprintf(
+				"no worker took the call up for %s: no `rekey worker` serves account %s/%s, or the account is far behind its limit; see `rekey doctor`", unserved, req.Key.Provider, req.Key.Account)), nil
 		case lost >= patience:
 			// Whoever runs this verb does not come back. What it did is not known.
 			return c.broken(ctx, v, e, req, activities.ClassUnclear, activities.Unclear, "no worker could finish the pass: is one running that has this provider?"), nil
@@ -96,6 +106,12 @@ func died(err error) bool {
 	return errors.As(err, &t)
 }
 
+// waited tells whether no worker began the activity.
+func waited(err error) bool {
+	var t *temporal.TimeoutError
+	return errors.As(err, &t) && t.TimeoutType() == enums.TIMEOUT_TYPE_SCHEDULE_TO_START
+}
+
 // until repeats a verb as one effect of its own, see [caller.repeat].
 func (c *caller) until(ctx workflow.Context, v activities.Verb, req activities.Request, stuck func(activities.Attempt), stop func() bool) (activities.Attempt, error) {
 	return c.repeat(ctx, v, c.effect(v, req.Key), req, stuck, stop)
@@ -106,7 +122,7 @@ func (c *caller) until(ctx workflow.Context, v activities.Verb, req activities.R
 // that repeating cannot mend. Throttling is obeyed, transient faults are repeated
 // with growing waits; an unclear outcome of an idempotent verb is asked again, at
 // most settle times, and then given back as unclear. stuck is told once when it
-// takes long; stop ends the waits.
+// takes long, or when no worker takes the call up; stop ends the waits.
 func (c *caller) repeat(ctx workflow.Context, v activities.Verb, e *effect, req activities.Request, stuck func(activities.Attempt), stop func() bool) (activities.Attempt, error) {
 	const settle = 3
 	unclear, failures, throttled, told := 0, 0, 0, false
@@ -117,6 +133,10 @@ func (c *caller) repeat(ctx workflow.Context, v activities.Verb, e *effect, req 
 		}
 		var wait time.Duration
 		switch {
+		case e.unserved:
+			// The wait for a worker was long enough, and it is never given up: the
+			// call may have been made by a worker that died.
+			wait = backoffFirst
 		case !a.Failed() && a.Outcome != activities.Unclear:
 			return a, nil
 		case a.Class == activities.ClassThrottled:
@@ -134,7 +154,7 @@ func (c *caller) repeat(ctx workflow.Context, v activities.Verb, e *effect, req 
 			}
 			wait = backoff(unclear)
 		}
-		if stuck != nil && !told && (failures+unclear >= patience || throttled >= 10*patience) {
+		if stuck != nil && !told && (e.unserved || failures+unclear >= patience || throttled >= 10*patience) {
 			told = true
 			stuck(a)
 		}

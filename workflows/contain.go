@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"rekey/activities"
@@ -14,9 +15,7 @@ import (
 // admit judges the first report and, where every condition of design section 3
 // holds, disables the reported key before its scope is known.
 func (r *incident) admit(ctx workflow.Context, rep Report) error {
-	res, err := engineCall[AdmitResult](ctx, r.clk, engine, ActivityAdmit, "may the key be disabled at once?", AdmitInput{
-		Incident: r.in.ID, Report: rep, Playbook: *r.pb, Now: r.clk.Now(ctx),
-	})
+	res, err := r.judge(ctx, rep, AdmitInput{Incident: r.in.ID, Report: rep, Playbook: *r.pb, Now: r.clk.Now(ctx)})
 	if err != nil {
 		return err
 	}
@@ -46,13 +45,35 @@ func (r *incident) admit(ctx workflow.Context, rep Report) error {
 	return nil
 }
 
+// judge runs Admit. Where it may try a reported secret it calls the provider, so it
+// runs in the process that holds the account. When nobody there takes it up it runs
+// anywhere: without the account, possession counts as not shown.
+func (r *incident) judge(ctx workflow.Context, rep Report, in AdmitInput) (AdmitResult, error) {
+	const what = "may the key be disabled at once?"
+	if rep.Secret != "" && rep.SourceKind != "provider" && rep.Ceiling == "contain" && r.pb.ContainOnReport != nil {
+		done := r.clk.working()
+		var out AdmitResult
+		err := workflow.ExecuteActivity(trialOptions(ctx, rep.Key, what), ActivityAdmit, in).Get(ctx, &out)
+		done()
+		if err == nil || temporal.IsCanceledError(err) || ctx.Err() != nil {
+			return out, err
+		}
+	}
+	return engineCall[AdmitResult](ctx, r.clk, engine, ActivityAdmit, what, in)
+}
+
 // contain disables a key beside the scope, which never waits for it: a provider
 // that does not answer must not keep the plan from people. A wave that takes the
 // key over makes the call itself.
 func (r *incident) contain(ctx workflow.Context, key activities.Key, secret string) {
 	r.containing = true
 	workflow.Go(ctx, func(ctx workflow.Context) {
-		a, err := r.call.until(ctx, activities.Disable, activities.Request{Ref: activities.Ref{Key: key, Secret: secret}}, nil, func() bool {
+		e := r.call.effect(activities.Disable, key)
+		a, err := r.call.repeat(ctx, activities.Disable, e, activities.Request{Ref: activities.Ref{Key: key, Secret: secret}}, func(a activities.Attempt) {
+			if e.unserved {
+				r.human(ctx, view.Human{FP: key.FP, What: fmt.Sprintf("Disable of %s waits: %s", key.Short(), a.Detail)})
+			}
+		}, func() bool {
 			return r.inWave(key.FP) || slices.Contains(r.heldFPs(), key.FP)
 		})
 		r.containing = false

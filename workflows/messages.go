@@ -10,8 +10,21 @@ import (
 	"rekey/playbooks"
 )
 
-// TaskQueue is where workflows and read activities run.
+// TaskQueue is where workflows and the engine's own activities run.
 const TaskQueue = "rekey"
+
+// HoldQueue is where processes wait to become the holder of an account. It is
+// apart from [TaskQueue] because a hold lasts for hours: many accounts would take
+// every activity slot of a process from the engine's own steps.
+const HoldQueue = "rekey-hold"
+
+// AccountQueue is where the passes over one provider account wait. Exactly one
+// process polls it at a time: the holder of the account's lease, or the one
+// process that holds an embedded installation.
+func AccountQueue(provider, account string) string { return AccountID(provider, account) }
+
+// AccountID is the id of the workflow that keeps an account's lease.
+func AccountID(provider, account string) string { return "account/" + provider + "/" + account }
 
 // Names of workflow types. They are written into histories.
 const (
@@ -19,6 +32,7 @@ const (
 	TypeWave     = "Wave"
 	TypeWatch    = "Watch"
 	TypeRegister = "Register"
+	TypeAccount  = "Account"
 )
 
 // Names of signals.
@@ -59,6 +73,7 @@ const (
 	ActivitySeal     = "engine.Seal"     // SealInput -> SealResult
 	ActivityForget   = "engine.Forget"   // ForgetInput -> nothing
 	ActivityAlarm    = "engine.Alarm"    // AlarmInput -> nothing
+	ActivityHold     = "account.Hold"    // HoldInput -> HoldResult
 )
 
 // IncidentID and friends build workflow ids. No key, person or customer is in

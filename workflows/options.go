@@ -21,6 +21,28 @@ const (
 	read = 15 * time.Minute
 	// probe bounds one probe and its control.
 	probe = 30 * time.Second
+	// unserved is how long a pass may wait for the holder of its account before it
+	// is asked for anew and a person is told. A holder takes it up at once; a lease
+	// moves in seconds. An account at its limits may keep it waiting too, so that
+	// the person is told both.
+	unserved = time.Minute
+	// trySecret is how long the check of a reported secret waits for the holder of
+	// its account: containment waits for it.
+	trySecret = 10 * time.Second
+
+	// Lease is how long a holder may call its account after the last renewal that
+	// Temporal took. Shorter loses it to a pause of the machine, longer delays who
+	// takes over after a crash.
+	Lease = 6 * time.Second
+	// holdTerm is how long one process holds an account at most without starting
+	// its hold anew, so that the account's history tells who held it.
+	holdTerm = 12 * time.Hour
+	// holdStop is how long a holder may take beyond its term to end in order.
+	holdStop = 5 * time.Minute
+	// holdAgain is the wait after a process that was asked could not hold the
+	// account, so that another one is likely asked next.
+	holdAgain = 5 * time.Second
+
 	// engine bounds the engine's own activities: files and rules, no vendor.
 	engine = 30 * time.Second
 	// seal bounds writing a bundle: 100,000 events take seconds.
@@ -65,7 +87,9 @@ func summary(s string) string {
 // providerOptions are for one pass of a provider's verb. Mutating verbs have one
 // Temporal attempt: the repeats are in the workflow, where each is on record. So
 // have the reading ones, for the same reason.
-func providerOptions(ctx workflow.Context, v activities.Verb, what string) workflow.Context {
+//
+// They wait on the queue of their account, which one process polls.
+func providerOptions(ctx workflow.Context, v activities.Verb, k activities.Key, what string) workflow.Context {
 	limit := mutate
 	switch v {
 	case activities.Inspect, activities.Sweep:
@@ -74,8 +98,35 @@ func providerOptions(ctx workflow.Context, v activities.Verb, what string) workf
 		limit = probe
 	}
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		StartToCloseTimeout: limit,
-		HeartbeatTimeout:    heartbeat,
+		TaskQueue:              AccountQueue(k.Provider, k.Account),
+		ScheduleToStartTimeout: unserved,
+		StartToCloseTimeout:    limit,
+		HeartbeatTimeout:       heartbeat,
+		RetryPolicy:            &temporal.RetryPolicy{MaximumAttempts: 1},
+		Summary:                summary(what),
+		WaitForCancellation:    true,
+	})
+}
+
+// trialOptions are for the engine's step that may try a reported secret: like
+// [engineOptions], where the account is held, and for a short while only.
+func trialOptions(ctx workflow.Context, k activities.Key, what string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		TaskQueue:              AccountQueue(k.Provider, k.Account),
+		ScheduleToStartTimeout: trySecret,
+		StartToCloseTimeout:    engine,
+		RetryPolicy:            &temporal.RetryPolicy{MaximumAttempts: 1},
+		Summary:                summary(what),
+	})
+}
+
+// holdOptions are for the holding of an account. One attempt: the repeat is in the
+// workflow, with the next term. The heartbeat time-out is the lease.
+func holdOptions(ctx workflow.Context, what string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		TaskQueue:           HoldQueue,
+		StartToCloseTimeout: holdTerm + holdStop,
+		HeartbeatTimeout:    Lease,
 		RetryPolicy:         &temporal.RetryPolicy{MaximumAttempts: 1},
 		Summary:             summary(what),
 		WaitForCancellation: true,

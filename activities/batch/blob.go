@@ -3,6 +3,7 @@ package batch
 import (
 	"bytes"
 	"context"
+	"fmt"
 
 	"rekey/internal/blob"
 )
@@ -11,12 +12,18 @@ import (
 type BlobJournals struct{ Dir *blob.Dir }
 
 // Open implements Journals.
-func (b BlobJournals) Open(_ context.Context, name string) (Journal, error) {
-	j, err := b.Dir.OpenJournal(name)
+func (b BlobJournals) Open(_ context.Context, name string, term uint64) (Journal, error) {
+	j, err := b.Dir.OpenJournalTerm(name, term)
 	if err != nil {
 		return nil, err
 	}
 	return blobJournal{Journal: j, dir: b.Dir}, nil
+}
+
+// Lock takes a lock among all processes that share the directory, see
+// [blob.Dir.Lock].
+func (b BlobJournals) Lock(ctx context.Context, name string) (func(), error) {
+	return b.Dir.Lock(ctx, name)
 }
 
 type blobJournal struct {
@@ -39,6 +46,14 @@ func (j blobJournal) Seal(ctx context.Context) (string, error) {
 	for _, r := range recs {
 		b.Write(r)
 		b.WriteByte('\n')
+	}
+	// What a process wrote after it had lost its lease is on record as that.
+	late, err := j.Late(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, r := range late {
+		fmt.Fprintf(&b, "{\"kind\":\"late\",\"record\":%s}\n", r)
 	}
 	return j.dir.Put(ctx, b.Bytes())
 }

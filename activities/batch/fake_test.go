@@ -151,7 +151,7 @@ type memory struct {
 
 func newMemory() *memory { return &memory{recs: map[string][][]byte{}} }
 
-func (m *memory) Open(_ context.Context, name string) (batch.Journal, error) {
+func (m *memory) Open(_ context.Context, name string, _ uint64) (batch.Journal, error) {
 	return &memJournal{m: m, name: name}, nil
 }
 

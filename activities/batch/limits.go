@@ -11,8 +11,10 @@ import (
 	"rekey/activities"
 )
 
-// Limits are the budgets of provider accounts in this worker. There is one worker
-// process in this build, so they hold across all incidents.
+// Limits are the budgets of provider accounts in this process. One process at a
+// time calls an account (see [Lease]), so they hold across all incidents and
+// workers; what an account was told to wait for goes from holder to holder by
+// [Limits.Stops] and [Limits.Take].
 type Limits struct {
 	mu      sync.Mutex
 	rates   map[string]float64 // provider/account/api -> calls a second
@@ -68,6 +70,42 @@ func (l *Limits) bucket(name string, share float64) *rate.Limiter {
 		l.buckets[name] = b
 	}
 	return b
+}
+
+// Stops are what an account was told to wait for, by API, as far as it is not over
+// at now (world's time).
+func (l *Limits) Stops(provider, account string, now time.Time) map[string]time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := map[string]time.Time{}
+	for key, until := range l.stopped {
+		if api, ok := strings.CutPrefix(key, provider+"/"+account+"/"); ok && until.After(now) {
+			out[api] = until
+		}
+	}
+	return out
+}
+
+// Take takes an account over from another holder: its stops are obeyed here too,
+// and when the other ended a moment ago (drained) the budget begins empty, because
+// the other may have used what a full one allows at once.
+func (l *Limits) Take(provider, account string, stops map[string]time.Time, drained bool) {
+	for api, until := range stops {
+		l.Stop(provider, account, api, until)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for name := range l.rates {
+		if !strings.HasPrefix(name, provider+"/"+account+"/") {
+			continue
+		}
+		for b, share := range map[string]float64{name: 1, name + "/rest": 1 - reserve} {
+			delete(l.buckets, b)
+			if full := l.bucket(b, share); full != nil && drained {
+				full.AllowN(time.Now(), full.Burst())
+			}
+		}
+	}
 }
 
 // Stop stops an account's API until a time: a Retry-After is obeyed by every call

@@ -37,10 +37,26 @@ type Journal interface {
 	Close() error
 }
 
-// Journals opens journals by name.
+// Journals opens journals by name. term is the term of the lease under which the
+// caller writes, 0 where no lease is kept: a journal that a higher term has opened
+// is refused to a lower one, and what a lower term still writes is never read.
 type Journals interface {
-	Open(ctx context.Context, name string) (Journal, error)
+	Open(ctx context.Context, name string, term uint64) (Journal, error)
 }
+
+// A Lease is the right of this process to call one provider account.
+type Lease interface {
+	// Term grows from holder to holder.
+	Term() uint64
+	// Check fails when the lease has ended. It is asked right before each call.
+	Check() error
+	// Ended is closed when the lease has ended: calls under way are cancelled.
+	Ended() <-chan struct{}
+}
+
+// NoLease is the type of the failure of a pass that reached a process without the
+// account's lease. Nothing was called; the pass is repeated under its id.
+const NoLease = "no-lease"
 
 // Edges of a call, for drills that kill the worker there.
 const (
@@ -59,8 +75,12 @@ type Options struct {
 	Limits   *Limits
 	// Now is the world's clock.
 	Now func(context.Context) time.Time
+	// Lease gives the lease of an account, or says why this process has none. nil
+	// where one process holds the whole installation by a lock.
+	Lease func(provider, account string) (Lease, error)
 	// Epoch names this process. Dead tells whether the process of another epoch
-	// cannot be alive: true where the data directory is locked by this one.
+	// cannot be calling the account of this pass any more: true where the data
+	// directory is locked by this one, and where the account's lease has come to it.
 	Epoch string
 	Dead  func(epoch string) bool
 	// Fingerprint names a key that a provider found.
@@ -100,6 +120,12 @@ func (r *Runner) Activity(v activities.Verb) func(context.Context, activities.Pa
 		if p.Verb != v {
 			return activities.PassResult{}, temporal.NewNonRetryableApplicationError(fmt.Sprintf("a pass of %s reached the activity of %s", p.Verb, v), string(activities.ClassInvalid), nil)
 		}
+		lease, err := r.lease(p)
+		if err != nil {
+			return activities.PassResult{}, temporal.NewNonRetryableApplicationError(err.Error(), NoLease, nil)
+		}
+		ctx, end := within(ctx, lease)
+		defer end()
 		ctx, stop := beating(ctx)
 		defer stop()
 		client, err := r.Client(p.Provider, p.Account)
@@ -107,9 +133,9 @@ func (r *Runner) Activity(v activities.Verb) func(context.Context, activities.Pa
 			return failAll(p, &activities.Fault{Class: activities.ClassInvalid, Op: string(v), Detail: err.Error()}, r.Now(ctx)), nil
 		}
 		if !v.Mutates() {
-			return r.read(ctx, client, p)
+			return r.read(ctx, client, p, lease)
 		}
-		return r.mutate(ctx, client, p)
+		return r.mutate(ctx, client, p, lease)
 	}
 }
 
@@ -166,12 +192,15 @@ func failed(p activities.Pass, req activities.Request, f *activities.Fault, now 
 
 // read makes the calls that change nothing. They are not journaled: made again,
 // they tell again.
-func (r *Runner) read(ctx context.Context, client any, p activities.Pass) (activities.PassResult, error) {
+func (r *Runner) read(ctx context.Context, client any, p activities.Pass, lease Lease) (activities.PassResult, error) {
 	out := activities.PassResult{Items: make([]activities.Attempt, 0, len(p.Items))}
 	for _, req := range p.Items {
 		if f := r.wait(ctx, p, req); f != nil {
 			out.Items = append(out.Items, failed(p, req, f, r.Now(ctx)))
 			continue
+		}
+		if err := lease.Check(); err != nil {
+			return activities.PassResult{}, err
 		}
 		a := r.call(ctx, client, p, req, nil)
 		out.Items = append(out.Items, a)
@@ -180,8 +209,8 @@ func (r *Runner) read(ctx context.Context, client any, p activities.Pass) (activ
 }
 
 // mutate makes the calls that change something, each under its journal.
-func (r *Runner) mutate(ctx context.Context, client any, p activities.Pass) (activities.PassResult, error) {
-	j, err := r.Journals.Open(ctx, p.Incident+"/"+p.ID)
+func (r *Runner) mutate(ctx context.Context, client any, p activities.Pass, lease Lease) (activities.PassResult, error) {
+	j, err := r.Journals.Open(ctx, p.Incident+"/"+p.ID, lease.Term())
 	if err != nil {
 		return activities.PassResult{}, fmt.Errorf("journal of %s: %w", p.ID, err)
 	}
@@ -196,7 +225,7 @@ func (r *Runner) mutate(ctx context.Context, client any, p activities.Pass) (act
 	}
 	out := activities.PassResult{Items: make([]activities.Attempt, 0, len(p.Items))}
 	for _, req := range p.Items {
-		a, err := r.one(ctx, client, p, req, j, log)
+		a, err := r.one(ctx, client, p, req, j, log, lease)
 		if err != nil {
 			return activities.PassResult{}, err
 		}
@@ -223,7 +252,7 @@ func final(items []activities.Attempt) bool {
 }
 
 // one makes one mutating call, unless the journal says that it was made.
-func (r *Runner) one(ctx context.Context, client any, p activities.Pass, req activities.Request, j Journal, log journal) (activities.Attempt, error) {
+func (r *Runner) one(ctx context.Context, client any, p activities.Pass, req activities.Request, j Journal, log journal, lease Lease) (activities.Attempt, error) {
 	before := log.of(req.Key.FP)
 	if a, ok := before.settled(); ok {
 		a.Recovered = true
@@ -250,6 +279,10 @@ func (r *Runner) one(ctx context.Context, client any, p activities.Pass, req act
 		return activities.Attempt{}, err
 	}
 	r.Edge(ctx, EdgeBefore, p.Verb, req.Key)
+	// The process may have stood still since the pass began.
+	if err := lease.Check(); err != nil {
+		return activities.Attempt{}, err
+	}
 	a := r.call(ctx, client, p, req, intent.Before)
 	r.Edge(ctx, EdgeAfter, p.Verb, req.Key)
 	if err := appendRecord(ctx, j, record{Kind: kindOutcome, FP: req.Key.FP, N: p.Attempt, At: a.At, Attempt: &a}, durable); err != nil {

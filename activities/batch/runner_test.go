@@ -192,7 +192,7 @@ func TestFirstAttemptEndsWellWhileTheSecondWaits(t *testing.T) {
 	ctx := context.Background()
 	c, j := newCloud(), newMemory()
 	name := "inc-1/" + pass(activities.Issue, 1).ID
-	log, err := j.Open(ctx, name)
+	log, err := j.Open(ctx, name, 0)
 	require.NoError(t, err)
 	line := func(s string) []byte {
 		at := time.Now().UTC().Format(time.RFC3339Nano)
@@ -359,7 +359,7 @@ func TestVerbThatTheClientLacks(t *testing.T) {
 func TestBlobJournalStaysOpenAfterItWasSealed(t *testing.T) {
 	ctx := context.Background()
 	b := blobs(t)
-	j, err := b.Open(ctx, "inc-1/wave/1/Disable/0123456789ab/1")
+	j, err := b.Open(ctx, "inc-1/wave/1/Disable/0123456789ab/1", 0)
 	require.NoError(t, err)
 	require.NoError(t, j.Append(ctx, []byte(`{"n":1}`), true))
 	first, err := j.Seal(ctx)
@@ -372,7 +372,7 @@ func TestBlobJournalStaysOpenAfterItWasSealed(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "{\"n\":1}\n{\"n\":2}\n", string(content))
 	require.NoError(t, j.Close())
-	j, err = b.Open(ctx, "inc-1/wave/1/Disable/0123456789ab/1")
+	j, err = b.Open(ctx, "inc-1/wave/1/Disable/0123456789ab/1", 0)
 	require.NoError(t, err)
 	recs, err := j.Records(ctx)
 	require.NoError(t, err)

@@ -22,6 +22,8 @@ const blobMagic = "rekeyb1\n"
 //
 //	DIR/sha256/<first two hex digits>/<other 62>   blobs
 //	DIR/journals/<name>.log, .sealed               journals
+//	DIR/journals/<name>.d/<term>.log               journals of holders that follow each other
+//	DIR/journals/<name>.lock                       locks between processes
 type Dir struct {
 	root string
 	keys *keyring.Keyring

@@ -25,8 +25,9 @@ var segmentRE = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
 
 // A Journal is an append-only log of encrypted records: what a batch intends and
 // what came of it. Handles of one name in one process share the log, so that an
-// old attempt that still runs and a new one see the same; another process is
-// refused. It is safe for concurrent use.
+// old attempt that still runs and a new one see the same. Another process is
+// refused; where processes follow each other by terms, see [Dir.OpenJournalTerm].
+// It is safe for concurrent use.
 type Journal struct {
 	*journal
 	once sync.Once
@@ -35,6 +36,8 @@ type Journal struct {
 type journal struct {
 	dir  *Dir
 	name string
+	term uint64 // 0: one process holds the store
+	path string
 	refs int // guarded by dir.mu
 
 	mu      sync.Mutex // order of records
@@ -59,17 +62,26 @@ func (d *Dir) OpenJournal(name string) (*Journal, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	j, ok := d.open[name]
-	if !ok {
-		j = &journal{dir: d, name: name}
-		if err := j.load(log); err != nil {
-			return nil, fmt.Errorf("open journal %s: %w", name, err)
-		}
-		d.open[name] = j
+	if _, err := os.Lstat(strings.TrimSuffix(log, ".log") + termDir); err == nil {
+		return nil, fmt.Errorf("open journal %s: %w", name, &FencedError{Name: name})
 	}
-	j.refs++
-	return &Journal{journal: j}, nil
+	return d.share(&journal{dir: d, name: name, path: log})
 }
+
+// share gives a handle of a log, opened once in this process. d.mu is held.
+func (d *Dir) share(j *journal) (*Journal, error) {
+	open, ok := d.open[j.key()]
+	if !ok {
+		if err := j.load(j.path); err != nil {
+			return nil, fmt.Errorf("open journal %s: %w", j.name, err)
+		}
+		open, d.open[j.key()] = j, j
+	}
+	open.refs++
+	return &Journal{journal: open}, nil
+}
+
+func (j *journal) key() string { return fmt.Sprintf("%s\x00%d", j.name, j.term) }
 
 // journalPath maps a name to one file name: '/' becomes '+', which no segment has.
 func (d *Dir) journalPath(name, ext string) (string, error) {
@@ -96,7 +108,11 @@ func (j *journal) load(path string) (err error) {
 		}
 		return nil
 	}
-	if j.f, err = j.dir.openFile(path); err != nil {
+	openLog := j.dir.openFile
+	if j.term > 0 {
+		openLog = openUnlocked
+	}
+	if j.f, err = openLog(path); err != nil {
 		return err
 	}
 	defer func() {
@@ -281,11 +297,7 @@ func (j *Journal) Seal(ctx context.Context) (string, error) {
 	j.hash, j.records = hash, nil
 	// From here the marker counts; what is left of the log goes now or at the
 	// next opening.
-	log, err := j.dir.journalPath(j.name, ".log")
-	if err != nil {
-		return "", err
-	}
-	if err := os.Remove(log); err != nil {
+	if err := os.Remove(j.path); err != nil {
 		return "", fmt.Errorf("journal %s: %w", j.name, err)
 	}
 	return hash, nil
@@ -300,7 +312,7 @@ func (j *Journal) Close() error {
 		if j.refs--; j.refs > 0 {
 			return
 		}
-		delete(j.dir.open, j.name)
+		delete(j.dir.open, j.key())
 		j.syncMu.Lock()
 		defer j.syncMu.Unlock()
 		j.mu.Lock()

@@ -14,12 +14,27 @@ import (
 
 // A Breaker bounds how many keys contain on report may disable in an hour, per
 // source and per account, so that a flood of forged reports is not an off switch.
-// What it has let through is in a journal: a restart does not empty it.
+// What it has let through is in a journal: a restart does not empty it. Processes
+// that share the journals take places one at a time.
 type Breaker struct {
-	Journals batch.Journals
+	Journals BreakerJournals
 	Ceiling  config.Breaker
 	mu       sync.Mutex
 }
+
+// BreakerJournals are journals that one caller at a time may take, among all
+// processes that share them.
+type BreakerJournals interface {
+	batch.Journals
+	Lock(ctx context.Context, name string) (unlock func(), err error)
+}
+
+const (
+	breakerJournal = "breaker"
+	// breakerLock is how long another process may keep the ceilings busy. Beyond
+	// it the report asks people: it must not wait for a process that stands still.
+	breakerLock = 5 * time.Second
+)
 
 type taken struct {
 	Incident string    `json:"incident"`
@@ -36,7 +51,17 @@ const breakerWindow = time.Hour
 func (b *Breaker) Take(ctx context.Context, rep workflows.Report, incident string, live int, now time.Time) (bool, string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	j, err := b.Journals.Open(ctx, "breaker")
+	limit, cancel := context.WithTimeout(ctx, breakerLock)
+	defer cancel()
+	unlock, err := b.Journals.Lock(limit, breakerJournal)
+	if err != nil {
+		if ctx.Err() == nil && limit.Err() != nil {
+			return false, "another worker keeps the ceilings busy and does not answer: look for one that stands still", nil
+		}
+		return false, "", fmt.Errorf("breaker: %w", err)
+	}
+	defer unlock()
+	j, err := b.Journals.Open(ctx, breakerJournal, 0)
 	if err != nil {
 		return false, "", fmt.Errorf("breaker: %w", err)
 	}

@@ -66,9 +66,18 @@ func kinds() map[string]workflows.KindFacts {
 type journals struct {
 	recs map[string][][]byte
 	down bool
+	held bool // by another process that stands still
 }
 
-func (m *journals) Open(_ context.Context, name string) (batch.Journal, error) {
+func (m *journals) Lock(ctx context.Context, _ string) (func(), error) {
+	if m.held {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return func() {}, nil
+}
+
+func (m *journals) Open(_ context.Context, name string, _ uint64) (batch.Journal, error) {
 	if m.down {
 		return nil, errors.New("no disk")
 	}

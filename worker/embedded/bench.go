@@ -215,7 +215,7 @@ func startBench(ctx context.Context, dir string, o cli.BenchOptions) (_ *bench, 
 	go func() {
 		ended <- r.Run(parts, b.client, m,
 			func(ctx context.Context) error {
-				return r.RunWorker(ctx, b.client, func(epoch string) bool { return epoch != r.Epoch })
+				return r.RunWorker(ctx, b.client)
 			},
 			func(ctx context.Context) error {
 				return r.RunServer(ctx, b.client, l, srv.UIURL(), func(string) { close(ready) })

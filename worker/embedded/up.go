@@ -103,11 +103,8 @@ func Up(ctx context.Context, o cli.UpOptions, io cli.IOStreams) (err error) {
 		case <-run.Done():
 		}
 	}()
-	// The data directory is locked by this process, so that no process of another
-	// epoch can be alive.
-	dead := func(epoch string) bool { return epoch != r.Epoch }
 	err = r.Run(run, c, m,
-		func(ctx context.Context) error { return r.RunWorker(ctx, c, dead) },
+		func(ctx context.Context) error { return r.RunWorker(ctx, c) },
 		func(ctx context.Context) error {
 			return r.RunServer(ctx, c, l, srv.UIURL(), func(login string) { banner(io, cfg, srv, l, m, login, open, time.Since(began)) })
 		})
