@@ -110,7 +110,7 @@ func Open(o Options) (*Keyring, error) {
 	if err := k.Reload(); err != nil {
 		return nil, err
 	}
-	if len(k.keys) == 0 && o.Create {
+	if o.Create && (k.current == "" || len(k.keys) == 0) {
 		if err := k.first(o); err != nil {
 			return nil, err
 		}
@@ -124,18 +124,27 @@ func Open(o Options) (*Keyring, error) {
 	return k, nil
 }
 
+// first makes the first key. Processes that start together on one empty directory
+// may each make one (a month may end between them); which one seals is settled by
+// who names it first, for all of them.
 func (k *Keyring) first(o Options) error {
-	id := o.Current
-	if id == "" {
-		id = "k" + o.Now().UTC().Format("2006-01")
+	if k.pinned {
+		return k.Add(o.Current)
+	}
+	id := "k" + o.Now().UTC().Format("2006-01")
+	if ids := k.IDs(); len(ids) == 1 {
+		id = ids[0] // made by a process that has not named it yet, or died before
+	} else if len(ids) > 1 && !slices.Contains(ids, id) {
+		return nil // keys that people put here: they choose
 	}
 	if err := k.Add(id); err != nil {
 		return err
 	}
-	if k.pinned {
-		return nil
+	err := fsx.CreateExclusive(filepath.Join(k.dir, currentFile), []byte(id+"\n"))
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("codec keys: %w", err)
 	}
-	return k.Activate(id)
+	return k.Reload()
 }
 
 // Reload reads keys that were added to the directory, and the sealing id unless
@@ -169,8 +178,15 @@ func (k *Keyring) Reload() error {
 		return fmt.Errorf("codec keys: %w", err)
 	}
 	id := strings.TrimSuffix(string(text), "\n")
-	if _, ok := keys[id]; !ok {
-		return &MissingKeyError{ID: id, Dir: k.dir}
+	if _, ok := keys[id]; !ok { // perhaps made since the directory was listed
+		switch key, err := k.read(id); {
+		case errors.Is(err, fs.ErrNotExist):
+			return &MissingKeyError{ID: id, Dir: k.dir}
+		case err != nil:
+			return err
+		default:
+			keys[id] = key
+		}
 	}
 	k.current = id
 	return nil
