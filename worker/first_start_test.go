@@ -39,7 +39,7 @@ func firstStart(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	r, err := Open(cfg, NewLog(os.Stderr, "error"), true)
+	r, err := Open(cfg, NewLog(os.Stderr, "error", ""), true)
 	if err != nil {
 		return "", err
 	}
