@@ -99,6 +99,9 @@ type Options struct {
 	Codec    http.Handler
 	Sessions Sessions
 	UI       string
+	// Mounted are handlers below a path ("/slack/") that authenticate by themselves:
+	// the token is not asked for there. nil: none.
+	Mounted map[string]http.Handler
 	// Hosts are names by which the server may be called, besides loopback.
 	Hosts []string
 	// TLS; nil: none.
@@ -238,6 +241,9 @@ func (s *Server) routes() http.Handler {
 	if s.Codec != nil {
 		mux.Handle("GET /codec/login", s.answer(s.codecLogin))
 		mux.Handle("/codec/", s.Codec)
+	}
+	for path, h := range s.Mounted {
+		mux.Handle(path, h)
 	}
 	return mux
 }

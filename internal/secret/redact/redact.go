@@ -217,3 +217,13 @@ func strip(text []byte) []byte {
 		return r
 	}, text)
 }
+
+// Spans gives where the text holds what String would take out, as byte offsets
+// [start, end), in order and apart.
+func (r *Redactor) Spans(text []byte) [][2]int {
+	var out [][2]int
+	for _, s := range r.find(text) {
+		out = append(out, [2]int{s.start, s.end})
+	}
+	return out
+}

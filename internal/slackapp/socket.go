@@ -1,0 +1,7 @@
+package slackapp
+
+import (
+	"context"
+)
+
+func (a *App) socket(context.Context) {}
