@@ -109,10 +109,15 @@ func BaseURL(cfg *config.Config, l net.Listener) string {
 // RunServer answers HTTP on l until ctx ends.
 func (r *Runtime) RunServer(ctx context.Context, c client.Client, l net.Listener, ui string, ready func(login string)) error {
 	base := BaseURL(r.Config, l)
-	s, err := r.NewServer(c, r.NewEngine(c), ui, base)
+	s, run, err := r.NewServer(c, r.NewEngine(c), ui, base)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
+	// It outlives the server: a request that was taken while it stopped is kept.
+	beside, stop := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() { defer close(done); run(beside) }()
+	defer func() { stop(); <-done }()
 	if ready != nil {
 		login := ""
 		if ui != "" {

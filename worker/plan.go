@@ -45,6 +45,11 @@ func Plan(ctx context.Context, o cli.PlanOptions, io cli.IOStreams) (cli.PlanRes
 	if err != nil {
 		return cli.PlanResult{}, err
 	}
+	return r.planKey(ctx, o)
+}
+
+// planKey plans for one key as this process reads it; nothing is kept.
+func (r *Runtime) planKey(ctx context.Context, o cli.PlanOptions) (cli.PlanResult, error) {
 	p, ok := r.all.Lookup(o.Provider)
 	if !ok {
 		return cli.PlanResult{}, cli.Usage("`rekey provider list` names those of this build", "no provider %q", o.Provider)
@@ -55,7 +60,7 @@ func Plan(ctx context.Context, o cli.PlanOptions, io cli.IOStreams) (cli.PlanRes
 	}
 	account := o.Account
 	if account == "" {
-		names := cfg.Accounts(o.Provider)
+		names := r.Config.Accounts(o.Provider)
 		if len(names) != 1 {
 			return cli.PlanResult{}, cli.Usage("name one with --account, or configure one under providers."+o.Provider+" in rekey.yaml", "%d accounts of %s are configured", len(names), o.Provider)
 		}

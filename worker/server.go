@@ -21,32 +21,32 @@ import (
 // session is how long a browser may read payloads after its login link was used.
 const session = 8 * time.Hour
 
-// NewServer makes the HTTP server over a Temporal client. ui is the Temporal UI's
-// URL, "" for none; url is the server's own.
-func (r *Runtime) NewServer(c client.Client, e *engine.Engine, ui, url string) (*server.Server, error) {
+// NewServer makes the HTTP server over a Temporal client, and what has to run beside
+// it. ui is the Temporal UI's URL, "" for none; url is the server's own.
+func (r *Runtime) NewServer(c client.Client, e *engine.Engine, ui, url string) (*server.Server, func(context.Context), error) {
 	token, err := people.LoadOrCreateToken(r.Config.Data)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	in, err := r.NewIntake(c, ui, url)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	listen := r.Config.Listen.TLS
 	secure, err := server.LoadTLS(listen.CertFile, listen.KeyFile)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	incidents := server.Temporal{Client: c, Namespace: r.Namespace()}
 	o := server.Options{
 		Token: token, Actor: people.Reporter(r.Config), Reports: in, Incidents: incidents, Redact: r.Redact, Log: r.Log, Now: time.Now,
-		Exporter: exporter{e, incidents}, Hosts: r.Config.Listen.Hosts, TLS: secure,
+		Exporter: exporter{e, incidents}, Hosts: r.hosts(), TLS: secure,
 		Health: r.Health, Drain: r.drain, OnRefuse: r.Metrics.Refuse, Trace: r.trace.Request,
 	}
 	if ui != "" {
 		sessions, err := codec.NewSessions(time.Now, session, secure != nil)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		o.Sessions, o.UI = sessions, ui
 		o.Codec = codec.Handler(codec.Options{
@@ -54,7 +54,12 @@ func (r *Runtime) NewServer(c client.Client, e *engine.Engine, ui, url string) (
 			OnRead: func(actor string, n int) { r.Log.Info("payloads read", "actor", actor, "count", n) },
 		})
 	}
-	return server.New(o)
+	var beside func(context.Context)
+	if o.Mounted, beside, err = r.mounted(in, incidents, url); err != nil {
+		return nil, nil, err
+	}
+	s, err := server.New(o)
+	return s, beside, err
 }
 
 // exporter makes a fresh bundle of an incident as it stands.

@@ -39,6 +39,9 @@ type Listen struct {
 	// Hosts are the names under which browsers and clients may reach the HTTP
 	// server, besides loopback and the address it listens on.
 	Hosts []string `mapstructure:"hosts"`
+	// URL is where people's browsers reach the HTTP server, "https://rekey.example.com";
+	// empty: they do not, unless it listens on loopback.
+	URL string `mapstructure:"url"`
 	// AllowClear says that the network is private (a container network, or TLS
 	// ends in a proxy before rekey), so that addresses other machines can reach
 	// may be served without TLS.

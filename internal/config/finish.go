@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	neturl "net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -140,6 +141,9 @@ func (c *Config) checkListen(bad func(string, string, ...any)) {
 		if !Loopback(e.address) && !l.AllowClear {
 			bad(e.key, "other machines can reach %s, which has no TLS: use 127.0.0.1, or say listen.allow_clear: true when the network is private", e.address)
 		}
+	}
+	if u, err := neturl.Parse(l.URL); l.URL != "" && (err != nil || strings.Trim(u.Path, "/") != "" || (u.Scheme != "https" && !Loopback(u.Host))) {
+		bad("listen.url", "give scheme and host alone, such as https://rekey.example.com; http only for this machine: secrets are uploaded there")
 	}
 	if l.AllowClear {
 		c.warn("listen.allow_clear is on: whoever can read the network before rekey can read its tokens")

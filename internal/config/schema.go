@@ -55,6 +55,7 @@ func schema() *node {
 			"metrics":     str("127.0.0.1:9464", address),
 			"tls":         group(map[string]*node{"cert_file": file(), "key_file": file()}),
 			"hosts":       val(list, nil, hostName),
+			"url":         str("", url),
 			"allow_clear": val(truth, false),
 		}),
 		"temporal": group(map[string]*node{

@@ -112,6 +112,8 @@ type Options struct {
 	Log    *slog.Logger
 	Now    func() time.Time
 
+	// OnRefuse is told the reason of each refusal ([App.Refusals]); nil: nobody counts.
+	OnRefuse func(why string)
 	// Preview answers `plan PROVIDER KEY-ID`; nil: this server cannot. A *server.Refused
 	// says what is wrong with the question.
 	Preview func(context.Context, KeyQuestion) (Preview, error)
@@ -160,7 +162,7 @@ func New(o Options) (*App, error) {
 		return nil, errors.New("slackapp: an option is missing")
 	}
 	a := &App{
-		Options: o, people: map[string]string{}, busy: make(chan struct{}, maxWorking), plans: make(chan struct{}, maxPlans), quick: quick, grace: grace,
+		Options: o, people: map[string]string{}, counts: counts{by: map[string]int64{}, tell: o.OnRefuse}, busy: make(chan struct{}, maxWorking), plans: make(chan struct{}, maxPlans), quick: quick, grace: grace,
 	}
 	patterns, err := intake.Patterns(o.Providers)
 	if err != nil {
@@ -271,16 +273,17 @@ func (a *App) client(options ...slack.Option) (*slack.Client, error) {
 
 // counts are requests that were refused, by reason.
 type counts struct {
-	mu sync.Mutex
-	by map[string]int64
+	mu   sync.Mutex
+	by   map[string]int64
+	tell func(string)
 }
 
 func (c *counts) add(reason string) {
+	if c.tell != nil {
+		c.tell(reason)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.by == nil {
-		c.by = map[string]int64{}
-	}
 	c.by[reason]++
 }
 

@@ -320,7 +320,7 @@ func newWorld(t *testing.T, change ...func(*slackapp.Options)) *world {
 	w := &world{engine: &engine{}, vendor: newVendor(t), log: &buffer{}, data: t.TempDir(), signing: random(t), clock: time.Now}
 	w.view = view.Incident{
 		ID: known, Severity: "high", State: "waiting", Phase: "approve", Totals: view.Totals{Items: 1, Open: 1},
-		Items: []view.Item{{FP: itemFP, Short: "aaaaaaaaaaaa", Provider: "awsiam", Account: "prod", KeyID: keyID, Strategy: "revoke-now", Step: "Probe"}},
+		Items:     []view.Item{{FP: itemFP, Short: "aaaaaaaaaaaa", Provider: "awsiam", Account: "prod", KeyID: keyID, Strategy: "revoke-now", Step: "Probe"}},
 		Approvals: []view.Approval{{ID: "a1", For: "strategy", What: "revoke-now of 1 item", WaveHash: wave, State: "open", Needed: 2, Roles: []string{"commander", "approver"}}},
 	}
 	cfg, err := config.Parse([]byte(yaml), w.data)
