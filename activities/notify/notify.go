@@ -264,7 +264,10 @@ type SendRequest struct {
 	Incident string `json:"incident"`
 	// ID is the same for every attempt: Message-ID of a mail, idempotency key of a
 	// webhook.
-	ID      string `json:"id"`
+	ID string `json:"id"`
+	// Ref is the owner or customer, such as "C033": a key of its own signs what a
+	// customer gets.
+	Ref     string `json:"ref"`
 	To      string `json:"to"`
 	Subject string `json:"subject"`
 	Text    string `json:"text"` // plain text, UTF-8

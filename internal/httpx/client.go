@@ -80,20 +80,11 @@ func New(o Options) (*http.Client, error) {
 	if o.MaxBody == 0 {
 		o.MaxBody = DefaultMaxBody
 	}
-	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
-	if o.CAFile != "" {
-		pool, err := authorities(o.CAFile)
-		if err != nil {
-			return nil, err
-		}
-		tlsConfig.RootCAs = pool
+	tlsConfig, err := TLS(o.CAFile)
+	if err != nil {
+		return nil, err
 	}
-	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
-	if !o.AllowPrivate {
-		// Control runs on the address that is really dialled, after resolution, so
-		// that no name and no second answer of a resolver gets around it.
-		dialer.Control = publicOnly
-	}
+	dialer := Dialer(o.AllowPrivate)
 	return &http.Client{
 		Timeout: o.Timeout,
 		Transport: &bounded{max: o.MaxBody, next: &http.Transport{
@@ -110,6 +101,32 @@ func New(o Options) (*http.Client, error) {
 		}},
 		CheckRedirect: sameHost,
 	}, nil
+}
+
+// TLS is the configuration for a server's certificate: TLS 1.2 at least, and the
+// authorities of caFile (PEM) in place of the system's where it is given.
+func TLS(caFile string) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if caFile != "" {
+		pool, err := authorities(caFile)
+		if err != nil {
+			return nil, err
+		}
+		c.RootCAs = pool
+	}
+	return c, nil
+}
+
+// Dialer opens connections for clients that do not speak HTTP under the same rule:
+// no address that is not public, unless allowed.
+func Dialer(allowPrivate bool) *net.Dialer {
+	d := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
+	if !allowPrivate {
+		// Control runs on the address that is really dialled, after resolution, so
+		// that no name and no second answer of a resolver gets around it.
+		d.Control = publicOnly
+	}
+	return d
 }
 
 func authorities(file string) (*x509.CertPool, error) {

@@ -2,12 +2,19 @@
 // [Channels].
 package all
 
-import "rekey/activities/notify"
+import (
+	"rekey/activities/notify"
+	"rekey/activities/notify/email"
+	"rekey/activities/notify/webhook"
+)
 
 // Channels lists every channel, by code. It is kept by hand: no init, no blank
 // imports.
 func Channels() []notify.Channel {
-	return []notify.Channel{}
+	return []notify.Channel{
+		email.Channel(),
+		webhook.Channel(),
+	}
 }
 
 // Lookup finds a channel by its code.

@@ -1,0 +1,75 @@
+package smtptest
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// An Aiosmtpd is a running aiosmtpd (https://aiosmtpd.aio-libs.org) that keeps its
+// mail in a Maildir.
+type Aiosmtpd struct {
+	Host, Port string
+	dir        string
+}
+
+// StartAiosmtpd runs aiosmtpd for the length of the test. Where it is absent the
+// test is skipped, or fails when REKEY_REQUIRE_SERVERS=1.
+func StartAiosmtpd(t testing.TB) *Aiosmtpd {
+	t.Helper()
+	python := ""
+	// Debian's package belongs to Debian's Python, which need not be the first one.
+	for _, p := range []string{"python3", "/usr/bin/python3"} {
+		if exec.Command(p, "-c", "import aiosmtpd").Run() == nil { //nolint:gosec // one of two fixed names
+			python = p
+			break
+		}
+	}
+	if python == "" {
+		if os.Getenv("REKEY_REQUIRE_SERVERS") == "1" {
+			t.Fatal("needs aiosmtpd: apt-get install python3-aiosmtpd")
+		}
+		t.Skip("skipped: needs aiosmtpd (apt-get install python3-aiosmtpd)")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s := &Aiosmtpd{dir: filepath.Join(t.TempDir(), "mail")}
+	s.Host, s.Port, err = net.SplitHostPort(l.Addr().String())
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	cmd := exec.Command(python, "-m", "aiosmtpd", "-n", "-l", s.Host+":"+s.Port, "-c", "aiosmtpd.handlers.Mailbox", s.dir) //nolint:gosec // a test's own arguments
+	require.NoError(t, cmd.Start())
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-exited
+	})
+	require.Eventually(t, func() bool {
+		c, err := net.Dial("tcp", s.Host+":"+s.Port)
+		if err != nil {
+			return false
+		}
+		return c.Close() == nil
+	}, 30*time.Second, 50*time.Millisecond, "aiosmtpd does not listen")
+	return s
+}
+
+// Mails are the files that it has taken.
+func (s *Aiosmtpd) Mails(t testing.TB) [][]byte {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(s.dir, "new", "*"))
+	require.NoError(t, err)
+	var out [][]byte
+	for _, f := range files {
+		b, err := os.ReadFile(f) //nolint:gosec // the test's own directory
+		require.NoError(t, err)
+		out = append(out, b)
+	}
+	return out
+}
