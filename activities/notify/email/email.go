@@ -129,11 +129,17 @@ func (s *sender) Send(ctx context.Context, req notify.SendRequest) (notify.SendR
 	return notify.SendResult{Result: activities.Result{Outcome: activities.Done, Evidence: []activities.Evidence{ev}}, Receipt: ev.RequestID}, nil
 }
 
-// Check logs in to the mail server and out again. It sends nothing.
-func (s *sender) Check(ctx context.Context) error {
+// Check logs in to the mail server and out again. It sends nothing; a mail server
+// has no targets.
+func (s *sender) Check(ctx context.Context, _ ...string) []notify.Problem {
 	c, err := s.connect(ctx)
 	if err != nil {
-		return err
+		f := activities.AsFault("smtp:connect", err)
+		p := notify.Problem{Code: notify.ProblemUnreachable, What: f.Detail, Do: "check channels.email.host and port, and that this machine may connect there"}
+		if f.Class == activities.ClassDenied {
+			p.Code, p.Do = notify.ProblemCredential, "mend channels.email as it says; notices wait meanwhile"
+		}
+		return []notify.Problem{p}
 	}
 	defer func() { _ = c.conn.Close() }()
 	_ = c.client.CloseWithSMTPClient(c.smtp)

@@ -127,10 +127,10 @@ func (s *sender) Send(ctx context.Context, req notify.SendRequest) (notify.SendR
 }
 
 // Check reads the signing key. It calls nobody: receivers are the recipients'.
-func (s *sender) Check(context.Context) error {
+func (s *sender) Check(context.Context, ...string) []notify.Problem {
 	keys, err := s.keys()
 	if err != nil {
-		return &activities.Fault{Class: activities.ClassDenied, Op: "webhook:key", Detail: err.Error()}
+		return []notify.Problem{{Code: notify.ProblemCredential, What: err.Error(), Do: "give channels.webhook.signing_key_file a key of its own"}}
 	}
 	for _, k := range keys {
 		k.master.Destroy()
