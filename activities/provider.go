@@ -121,6 +121,9 @@ type Descriptor struct {
 	// CheckID refuses a malformed key id with a sentence for the person who
 	// typed it, and gives its kind.
 	CheckID func(id string) (kind string, err error) `json:"-"`
+	// FreeForm: key ids are names that people choose, so that nearly any short text is
+	// well-formed.
+	FreeForm bool `json:"free_form,omitempty"`
 	// Stores are the Distribute targets it has, "awssm".
 	Stores []string `json:"stores,omitempty"`
 	// LadderCalls tells for a rung which verbs it uses.

@@ -4,27 +4,74 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 )
 
-// front stands before the vendor and makes trouble.
+// A Front stands between a provider and its vendor and makes trouble. The harness has
+// one for vendors that speak HTTP; a vendor that speaks something else brings its own
+// by [Subject.Front].
+type Front interface {
+	// URL is where the provider finds the vendor.
+	URL() string
+	// Count is how many requests were made so far.
+	Count() int
+	// CutAfter loses the answer of the nth request from now on: the vendor has acted,
+	// and nobody hears of it.
+	CutAfter(n int)
+	// Trouble takes the vendor's place; the zero Trouble brings it back.
+	Trouble(Trouble)
+	// Hostile names the troubles of an endpoint that is not the vendor, or not well.
+	Hostile() []string
+	// Close ends all connections.
+	Close()
+}
+
+// A Trouble is what answers instead of the vendor.
+type Trouble struct {
+	// Name is throttled, refused or silent, or one of [Front.Hostile].
+	Name string
+	// Canary is said wherever the vendor could say something.
+	Canary string
+	// Asked is called, if not nil, when a request has come.
+	Asked func()
+}
+
+// Troubles that every front makes.
+const (
+	Throttled = "throttled" // as the vendor says that it is asked too often
+	Refused   = "refused"   // as the vendor says that our credential lacks the right
+	Silent    = "silent"    // takes the request and never answers
+)
+
+// front is the one for HTTP.
 type front struct {
+	srv     *httptest.Server
+	hostile map[string]func(w http.ResponseWriter, r *http.Request, canary string)
+
 	mu      sync.Mutex
-	vendor  http.Handler
+	world   World
 	instead http.HandlerFunc
 	cut     int
 	n       int
+}
+
+func newFront(t *testing.T) *front {
+	f := &front{hostile: hostileAnswers(t)}
+	f.srv = httptest.NewServer(f)
+	return f
 }
 
 // ServeHTTP implements http.Handler.
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	f.n++
-	instead, vendor, cut := f.instead, f.vendor, f.n == f.cut
+	instead, vendor, cut := f.instead, f.world.Vendor, f.n == f.cut
 	f.mu.Unlock()
 	switch {
 	case instead != nil:
@@ -37,24 +84,52 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// answer replaces the vendor; nil brings it back.
-func (f *front) answer(h http.HandlerFunc) {
+// URL implements Front.
+func (f *front) URL() string { return f.srv.URL }
+
+// Trouble implements Front.
+func (f *front) Trouble(trouble Trouble) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.instead = h
+	switch trouble.Name {
+	case "":
+		f.instead = nil
+	case Throttled:
+		f.instead = func(w http.ResponseWriter, r *http.Request) { f.world.Throttle(w, r, trouble.Canary) }
+	case Refused:
+		f.instead = func(w http.ResponseWriter, r *http.Request) { f.world.Refuse(w, r, trouble.Canary) }
+	case Silent:
+		f.instead = func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body) // only then does the server notice that we left
+			trouble.Asked()
+			<-r.Context().Done()
+		}
+	default:
+		f.instead = func(w http.ResponseWriter, r *http.Request) { f.hostile[trouble.Name](w, r, trouble.Canary) }
+	}
 }
 
-// cutAfter loses the answer of the nth request from now on.
-func (f *front) cutAfter(n int) {
+// CutAfter implements Front.
+func (f *front) CutAfter(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.cut = f.n + n
 }
 
-func (f *front) count() int {
+// Count implements Front.
+func (f *front) Count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.n
+}
+
+// Hostile implements Front.
+func (f *front) Hostile() []string { return slices.Sorted(maps.Keys(f.hostile)) }
+
+// Close implements Front.
+func (f *front) Close() {
+	f.srv.CloseClientConnections()
+	f.srv.Close()
 }
 
 func hangUp(w http.ResponseWriter) {

@@ -10,6 +10,7 @@ package activitytest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -17,10 +18,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"slices"
 	"testing"
@@ -35,6 +34,8 @@ import (
 
 // A World is a fresh imitation of the vendor with one live key in it.
 type World struct {
+	// Vendor, Throttle and Refuse are those of a vendor that speaks HTTP; another
+	// brings a [Front].
 	Vendor http.Handler
 	// Ref names the live key. Its Secret, when set, is sealed already.
 	Ref activities.Ref
@@ -64,6 +65,11 @@ type Subject struct {
 	World func(t *testing.T, store *Store, url string) World
 	// Calls are the requests, one for each verb that the provider has by API.
 	Calls func(World) map[activities.Verb]Call
+	// Front, where set, stands before a vendor that does not speak HTTP.
+	Front func(t *testing.T) Front
+	// Wait is what the provider waits where the vendor does not say how long; 0: the
+	// vendor says ThrottleAfter.
+	Wait time.Duration
 }
 
 // Run checks all promises.
@@ -85,7 +91,7 @@ type stage struct {
 	client any
 	world  World
 	store  *Store
-	front  *front
+	front  Front
 	calls  map[activities.Verb]Call
 	canary string
 	logs   *bytes.Buffer
@@ -94,13 +100,19 @@ type stage struct {
 
 func newStage(t *testing.T, s Subject) *stage {
 	t.Helper()
-	st := &stage{t: t, store: NewStore(), front: &front{}, canary: Canary(), logs: &bytes.Buffer{}}
+	st := &stage{t: t, store: NewStore(), canary: Canary(), logs: &bytes.Buffer{}}
 	previous := slog.Default()
 	slog.SetDefault(slog.New(slog.NewJSONHandler(st.logs, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	srv := httptest.NewServer(st.front)
-	st.world = s.World(t, st.store, srv.URL)
-	st.front.vendor = st.world.Vendor
-	client, err := s.Provider.Open(s.Account(srv.URL), activities.Deps{
+	if s.Front != nil {
+		st.front = s.Front(t)
+		st.world = s.World(t, st.store, st.front.URL())
+	} else {
+		f := newFront(t)
+		st.front = f
+		st.world = s.World(t, st.store, f.URL())
+		f.world = st.world
+	}
+	client, err := s.Provider.Open(s.Account(st.front.URL()), activities.Deps{
 		Secrets: st.store, Agent: "rekey/test",
 		HTTP: func(a activities.Account) (*http.Client, error) { return httpx.ForAccount(a) },
 		Now:  func(context.Context) time.Time { return time.Now() },
@@ -108,8 +120,7 @@ func newStage(t *testing.T, s Subject) *stage {
 	require.NoError(t, err)
 	st.client, st.calls = client, s.Calls(st.world)
 	t.Cleanup(func() {
-		srv.CloseClientConnections()
-		srv.Close()
+		st.front.Close()
 		slog.SetDefault(previous)
 		st.leaks()
 	})
@@ -219,7 +230,7 @@ func everyVerb(t *testing.T, s Subject) {
 			st := newStage(t, s)
 			_, err := st.do(t.Context(), v)
 			require.NoError(t, err, "the imitation of the vendor must serve an ordinary call")
-			require.Positive(t, st.front.count())
+			require.Positive(t, st.front.Count())
 		})
 	}
 }
@@ -253,14 +264,14 @@ func states(t *testing.T, s Subject) {
 
 func throttled(t *testing.T, s Subject) {
 	each(t, s, func(t *testing.T, st *stage, v activities.Verb) {
-		st.front.answer(func(w http.ResponseWriter, r *http.Request) { st.world.Throttle(w, r, st.canary) })
+		st.front.Trouble(Trouble{Name: Throttled, Canary: st.canary})
 		_, err := st.do(t.Context(), v)
 		f := st.fault(v, err)
 		require.Equal(t, activities.ClassThrottled, f.Class)
-		require.Equal(t, ThrottleAfter, f.After)
+		require.Equal(t, cmp.Or(s.Wait, ThrottleAfter), f.After)
 		require.True(t, f.Retryable())
-		require.LessOrEqual(t, st.front.count(), 8, "a throttled call is not repeated by itself")
-		st.front.answer(nil)
+		require.LessOrEqual(t, st.front.Count(), 8, "a throttled call is not repeated by itself")
+		st.front.Trouble(Trouble{})
 		_, err = st.do(t.Context(), v)
 		require.NoError(t, err)
 	})
@@ -268,7 +279,7 @@ func throttled(t *testing.T, s Subject) {
 
 func refused(t *testing.T, s Subject) {
 	each(t, s, func(t *testing.T, st *stage, v activities.Verb) {
-		st.front.answer(func(w http.ResponseWriter, r *http.Request) { st.world.Refuse(w, r, st.canary) })
+		st.front.Trouble(Trouble{Name: Refused, Canary: st.canary})
 		res, err := st.do(t.Context(), v)
 		if v == activities.Probe && err == nil {
 			require.False(t, res.(activities.ProbeResult).Control, "the control was refused too")
@@ -286,9 +297,9 @@ func lostAnswers(t *testing.T, s Subject) {
 	each(t, s, func(t *testing.T, first *stage, v activities.Verb) {
 		_, err := first.do(t.Context(), v)
 		require.NoError(t, err)
-		for n := 1; n <= first.front.count(); n++ {
+		for n := 1; n <= first.front.Count(); n++ {
 			st := newStage(t, s)
-			st.front.cutAfter(n)
+			st.front.CutAfter(n)
 			res, err := st.do(t.Context(), v)
 			if err != nil {
 				f := st.fault(v, err)
@@ -318,17 +329,27 @@ func lostCreates(t *testing.T, s Subject) {
 	}
 	_, err := probe.do(t.Context(), activities.Issue)
 	require.NoError(t, err)
-	for n := 1; n <= probe.front.count(); n++ {
+	for n := 1; n <= probe.front.Count(); n++ {
 		st := newStage(t, s)
 		before := st.world.Keys()
 		req := activities.IssueRequest{Ref: st.world.Ref, Handle: "harness/new", Before: before}
 		st.calls[activities.Issue] = func(ctx context.Context, c any) (any, error) { return c.(activities.Issuer).Issue(ctx, req) }
-		st.front.cutAfter(n)
+		st.front.CutAfter(n)
 		started := time.Now()
 		_, err := st.do(t.Context(), activities.Issue)
 		require.Error(t, err)
 		made := len(st.world.Keys()) - len(before)
-		_, err = st.do(t.Context(), activities.Issue)
+		again, err := st.do(t.Context(), activities.Issue)
+		if made > 0 && err == nil {
+			// It finds what the lost call made, whose secret was sealed before it was made.
+			require.Equal(t, activities.Done, outcome(t, again))
+			require.Len(t, st.world.Keys(), len(before)+made, "call %d: never a second key", n)
+			rec, err := st.client.(activities.Reconciler).ReconcileIssue(t.Context(), activities.ReconcileRequest{IssueRequest: req, Started: started, Now: started.Add(24 * time.Hour)})
+			require.NoError(t, err)
+			require.NotNil(t, rec.Kept, "sealed, so kept")
+			require.Empty(t, rec.Killed)
+			continue
+		}
 		if made > 0 {
 			require.Equal(t, activities.ClassUnclear, st.fault(activities.Issue, err).Class, "never a second key while the first is unsettled")
 			require.Len(t, st.world.Keys(), len(before)+made)
@@ -390,11 +411,7 @@ func cancelled(t *testing.T, s Subject) {
 	each(t, s, func(t *testing.T, st *stage, v activities.Verb) {
 		ctx, cancel := context.WithCancel(t.Context())
 		asked := make(chan struct{}, 64)
-		st.front.answer(func(_ http.ResponseWriter, r *http.Request) {
-			_, _ = io.Copy(io.Discard, r.Body) // only then does the server notice that we left
-			asked <- struct{}{}
-			<-r.Context().Done()
-		})
+		st.front.Trouble(Trouble{Name: Silent, Canary: st.canary, Asked: func() { asked <- struct{}{} }})
 		done := make(chan error, 1)
 		go func() {
 			_, err := st.do(ctx, v)
@@ -414,11 +431,11 @@ func cancelled(t *testing.T, s Subject) {
 
 // hostile answers are never a success, never a verdict, and never hang.
 func hostile(t *testing.T, s Subject) {
-	for name, answer := range hostileAnswers(t) {
+	for _, name := range newStage(t, s).front.Hostile() {
 		t.Run(name, func(t *testing.T) {
 			each(t, s, func(t *testing.T, st *stage, v activities.Verb) {
 				before := st.world.Keys()
-				st.front.answer(func(w http.ResponseWriter, r *http.Request) { answer(w, r, st.canary) })
+				st.front.Trouble(Trouble{Name: name, Canary: st.canary})
 				res, err := st.do(t.Context(), v)
 				if v == activities.Probe && err == nil {
 					require.Equal(t, activities.ProbeUnclear, res.(activities.ProbeResult).Saw)

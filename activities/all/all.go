@@ -10,6 +10,7 @@ import (
 
 	"rekey/activities"
 	"rekey/activities/awsiam"
+	"rekey/activities/postgres"
 )
 
 // Providers lists every provider, by code. It is kept by hand: no init, no blank
@@ -17,6 +18,7 @@ import (
 func Providers() []activities.Provider {
 	return []activities.Provider{
 		awsiam.Provider(),
+		postgres.Provider(),
 	}
 }
 
@@ -83,11 +85,15 @@ func (r *Registry) Lookup(code string) (activities.Provider, bool) {
 }
 
 // Recognise finds the key ids in a text, in the order in which they stand there.
-// One id gives one match: the first provider's that knows it.
+// One id gives one match: the first provider's that knows it. Where a pattern has a
+// group, the group is the id and the rest its surroundings.
 func (r *Registry) Recognise(text string) []Match {
 	var out []Match
 	for _, k := range r.kinds {
-		for _, at := range k.pattern.FindAllStringIndex(text, -1) {
+		for _, at := range k.pattern.FindAllStringSubmatchIndex(text, -1) {
+			if len(at) > 2 && at[2] >= 0 {
+				at = at[2:4]
+			}
 			m := Match{Provider: k.provider, Kind: k.kind, ID: text[at[0]:at[1]], Start: at[0], End: at[1]}
 			if !slices.ContainsFunc(out, func(o Match) bool { return o.Start < m.End && m.Start < o.End }) {
 				out = append(out, m)

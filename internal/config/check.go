@@ -111,6 +111,26 @@ func url(s string) error {
 	return nil
 }
 
+// endpoint is a provider's base URL: of HTTP, or of a PostgreSQL server, whose one
+// parameter is sslmode.
+func endpoint(s string) error {
+	u, err := neturl.Parse(s)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return url(s)
+	}
+	q := u.Query()
+	q.Del("sslmode")
+	switch {
+	case u.User != nil:
+		return errors.New("a user name or password is in the URL: take it out and give settings.user and credentials.password_file; treat a password as exposed")
+	case u.Host == "":
+		return errors.New("not a URL: write it like postgres://db.example.com:5432/app?sslmode=verify-full")
+	case len(q) > 0 || u.Fragment != "":
+		return errors.New("a PostgreSQL URL takes sslmode and no other parameter")
+	}
+	return nil
+}
+
 var nameRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
 func name(s string) error {

@@ -106,7 +106,7 @@ func schema() *node {
 		"providers": named("a provider", named("an account", group(map[string]*node{
 			"account_id":    str("", plain),
 			"regions":       val(list, nil, plain),
-			"base_url":      str("", url),
+			"base_url":      str("", endpoint),
 			"ca_file":       file(),
 			"allow_private": val(truth, false),
 			"credentials":   {reference: true, what: "a credential"},

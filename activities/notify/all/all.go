@@ -5,7 +5,6 @@ package all
 import (
 	"rekey/activities/notify"
 	"rekey/activities/notify/email"
-	"rekey/activities/notify/slack"
 	"rekey/activities/notify/webhook"
 )
 
@@ -14,7 +13,6 @@ import (
 func Channels() []notify.Channel {
 	return []notify.Channel{
 		email.Channel(),
-		slack.Channel(),
 		webhook.Channel(),
 	}
 }

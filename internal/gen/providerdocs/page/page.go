@@ -43,12 +43,20 @@ func Render(d activities.Descriptor, notes string) string {
 	for _, l := range d.Limits {
 		p("| %s | %s | %s |\n", l.API, l.Rate, l.Per)
 	}
-	p("\n## Rights to read\n\n```json\n%s\n```\n", strings.TrimSpace(d.ReadPolicy))
-	p("\n## Rights to act\n\nKeep them apart from the rights to read: give them to the identity that acts, for the time it acts.\n\n```json\n%s\n```\n", strings.TrimSpace(d.WritePolicy))
+	p("\n## Rights to read\n\n```%s\n%s\n```\n", language(d.ReadPolicy), strings.TrimSpace(d.ReadPolicy))
+	p("\n## Rights to act\n\nKeep them apart from the rights to read: give them to the identity that acts, for the time it acts.\n\n```%s\n%s\n```\n", language(d.WritePolicy), strings.TrimSpace(d.WritePolicy))
 	if notes != "" {
 		p("\n%s\n", strings.TrimSpace(notes))
 	}
 	return b.String()
+}
+
+// language is that of a policy: JSON, or SQL, which begins with a comment.
+func language(policy string) string {
+	if strings.HasPrefix(policy, "-- ") {
+		return "sql"
+	}
+	return "json"
 }
 
 func kind(p func(string, ...any), k activities.KindInfo) {
