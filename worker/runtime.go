@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -75,6 +76,9 @@ type Runtime struct {
 const (
 	envVirtual = "REKEY_LAB_VIRTUAL" // "1": waits go by the lab's clock
 	envOff     = "REKEY_LAB_OFF"     // rules switched off, by comma
+	// envPropagation is how fast this lab propagates ("1s"), where a test must not
+	// wait as long as for the real provider.
+	envPropagation = "REKEY_LAB_PROPAGATION"
 )
 
 // Open reads keys and opens stores below cfg.Data, making what is missing when own
@@ -88,10 +92,16 @@ func Open(cfg *config.Config, log *slog.Logger, own bool) (*Runtime, error) {
 			return nil, err
 		}
 	}
+	// Two workers and a server of a new cluster start at once on one data directory:
+	// the first makes the keys, the others use them.
+	unlock, err := fsx.Lock(filepath.Join(cfg.Data, "keys", "lock"))
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	raw := make([]byte, 8)
 	_, _ = rand.Read(raw)
 	r.Epoch = hex.EncodeToString(raw)
-	var err error
 	if r.all, err = all.Default(); err != nil {
 		return nil, err
 	}
@@ -173,9 +183,23 @@ func (r *Runtime) redactor() (*redact.Redactor, error) {
 func (r *Runtime) Descriptors() []activities.Descriptor {
 	var out []activities.Descriptor
 	for _, p := range r.all.Providers() {
-		out = append(out, p.Descriptor)
+		out = append(out, r.here(p.Descriptor))
 	}
 	return out
+}
+
+// here is a descriptor as it holds where this runtime is: in a lab that says so,
+// with the lab's propagation.
+func (r *Runtime) here(d activities.Descriptor) activities.Descriptor {
+	lab, err := time.ParseDuration(os.Getenv(envPropagation))
+	if r.Lab == nil || err != nil || lab <= 0 {
+		return d
+	}
+	d.Kinds = slices.Clone(d.Kinds)
+	for i := range d.Kinds {
+		d.Kinds[i].Propagation = min(d.Kinds[i].Propagation, lab)
+	}
+	return d
 }
 
 // Client gives the client of a configured account, opened once.
@@ -211,7 +235,7 @@ func (r *Runtime) Kind(provider, kind string) (activities.KindInfo, bool) {
 	if !ok {
 		return activities.KindInfo{}, false
 	}
-	return p.Descriptor.Kind(kind)
+	return r.here(p.Descriptor).Kind(kind)
 }
 
 // Now is the world's clock: the lab's in a lab. When the lab does not answer, time

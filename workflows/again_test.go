@@ -150,6 +150,39 @@ func TestIncidentContinuesAsNewWhileAWaveRuns(t *testing.T) {
 	require.Equal(t, "revoked-verified", of(t, v, "AKIA-1").EndState)
 }
 
+// TestWhatArrivesAsARunEndsIsKept sends a report and a wave's event in the very
+// workflow task in which the incident continues as new: the main coroutine runs
+// before those that wait for signals.
+func TestWhatArrivesAsARunEndsIsKept(t *testing.T) {
+	w := newWorld(t)
+	w.reported(0, "r1", "AKIA-1")
+	late := w.report("r2", "AKIA-2")
+	// Without a delay it is done after this callback, and before the task that the
+	// signal starts.
+	suggest := func() { w.env.RegisterDelayedCallback(func() { w.env.SetContinueAsNewSuggested(true) }, 0) }
+	w.at(11*time.Minute, func() {
+		suggest()
+		w.env.SignalWorkflow(workflows.SignalReport, late)
+	})
+	w.env.ExecuteWorkflow(workflows.TypeIncident, w.in)
+	next := nextRun(t, w)
+	require.Len(t, next.State.Reports, 2)
+	require.Equal(t, 1, next.State.Triaged, "the next run has to look at it")
+
+	w.in = next
+	w.begin()
+	seen := next.State.Waves[0].LastEvt
+	w.at(time.Minute, func() {
+		it := of(t, w.show(), "AKIA-1")
+		it.EndState, it.Death.State = "revoked-verified", "dead"
+		suggest()
+		w.env.SignalWorkflow(workflows.SignalWave, workflows.WaveEvent{Wave: 1, Seq: seen + 1, Kind: "item", Item: &it})
+	})
+	w.env.ExecuteWorkflow(workflows.TypeIncident, w.in)
+	next = nextRun(t, w)
+	require.Equal(t, seen+1, next.State.Waves[0].LastEvt)
+}
+
 func TestCommandsThatWereNotDeliveredAreCarriedOn(t *testing.T) {
 	w := newWorld(t)
 	w.reported(0, "r1", "AKIA-1")

@@ -15,7 +15,7 @@ func (r *incident) takeEvents(ctx workflow.Context) {
 	ch := workflow.GetSignalChannel(ctx, SignalWave)
 	for {
 		var e WaveEvent
-		if !ch.Receive(ctx, &e) {
+		if !take(ctx, ch, &e) {
 			return
 		}
 		r.takeEvent(ctx, e)

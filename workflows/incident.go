@@ -171,7 +171,7 @@ func (r *incident) takeReports(ctx workflow.Context) {
 	ch := workflow.GetSignalChannel(ctx, SignalReport)
 	for {
 		var rep Report
-		if !ch.Receive(ctx, &rep) {
+		if !take(ctx, ch, &rep) {
 			return
 		}
 		r.addReport(ctx, rep)

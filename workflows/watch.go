@@ -114,8 +114,7 @@ func Watch(ctx workflow.Context, in WatchInput) error {
 	t.call = &caller{incident: in.Incident, prefix: fmt.Sprintf("watch/%d", in.Polls), clk: clk, off: func(string) bool { return false }}
 	workflow.Go(ctx, t.listen)
 	workflow.Go(ctx, func(ctx workflow.Context) {
-		t.stop.Receive(ctx, nil)
-		t.stopped = true
+		t.stopped = take(ctx, t.stop, nil) || t.stopped
 	})
 	for {
 		// The keys as they stand: more may come while this look waits.
@@ -177,7 +176,7 @@ func (t *tripwire) over(ctx workflow.Context) bool {
 func (t *tripwire) listen(ctx workflow.Context) {
 	for {
 		var m WatchMore
-		if !t.more.Receive(ctx, &m) {
+		if !take(ctx, t.more, &m) {
 			return
 		}
 		t.add(m)
