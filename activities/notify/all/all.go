@@ -5,6 +5,7 @@ package all
 import (
 	"rekey/activities/notify"
 	"rekey/activities/notify/email"
+	"rekey/activities/notify/slack"
 	"rekey/activities/notify/webhook"
 )
 
@@ -13,6 +14,7 @@ import (
 func Channels() []notify.Channel {
 	return []notify.Channel{
 		email.Channel(),
+		slack.Channel(),
 		webhook.Channel(),
 	}
 }
