@@ -160,6 +160,10 @@ const (
 	DeadlinesContracts = "contracts"
 )
 
+// Templates lists the notice templates of this build. Their text is in
+// internal/notice.
+func Templates() []string { return []string{"key-owner", "customer-key"} }
+
 // Harden is what is proposed for each replaced item. Empty fields propose nothing.
 type Harden struct {
 	AllowFrom []string `json:"allow_from,omitempty" yaml:"allow_from,omitempty" jsonschema_description:"Networks (CIDR) from which the new key may be used. From anywhere else it is denied: use your own."`

@@ -4,7 +4,6 @@ package estate
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +29,7 @@ type File struct {
 	Copies     []Copy      `yaml:"copies"`
 	Dependents []Dependent `yaml:"dependents"`
 	Placements []Placement `yaml:"placements"`
+	Owners     []Owner     `yaml:"owners"`
 }
 
 // A Key is one that rekey is told of.
@@ -65,17 +65,6 @@ type Dependent struct {
 type Placement struct {
 	SPKI     string `yaml:"spki"`
 	Endpoint string `yaml:"endpoint"`
-}
-
-// A Customer is who must be told; persons are in the file only, never in a plan.
-type Customer struct {
-	Ref           string   `json:"ref"`
-	Name          string   `json:"name"`
-	Language      string   `json:"language,omitempty"`
-	Regimes       []string `json:"regimes,omitempty"`
-	Contacts      []any    `json:"contacts,omitempty"`
-	Keys          []string `json:"keys"`
-	ContractHours int      `json:"contract_hours,omitempty"`
 }
 
 // An Estate answers what is known of keys. It is immutable and safe for concurrent
@@ -118,17 +107,22 @@ func Load(estates, customers []string, fp *secret.Fingerprinter) (*Estate, error
 		if err != nil {
 			return nil, fmt.Errorf("customers: %w: mend customers.files in rekey.yaml", err)
 		}
-		var list []Customer
-		d := json.NewDecoder(bytes.NewReader(b))
-		d.DisallowUnknownFields()
-		if err := d.Decode(&list); err != nil {
-			return nil, fmt.Errorf("customers %s: %s", path, plain(err))
+		list, err := readCustomers(filepath.Base(path), b)
+		if err != nil {
+			return nil, err
 		}
 		for _, c := range list {
 			for _, k := range c.Keys {
-				e.customers[k] = append(e.customers[k], c.Ref)
+				if !slices.Contains(e.customers[k], c.Ref) {
+					e.customers[k] = append(e.customers[k], c.Ref)
+				}
 			}
 		}
+	}
+	// Contacts are read again when somebody is told: here only mistakes are found.
+	_, err := LoadDirectory(estates, customers)
+	if err != nil {
+		return nil, err
 	}
 	return e, nil
 }

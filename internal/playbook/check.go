@@ -88,6 +88,7 @@ func (c *checker) values() {
 	for i, n := range pb.Notices {
 		at := fmt.Sprintf("notices[%d]", i)
 		word(c, codeValue, at+".audience", n.Audience, []string{playbooks.AudienceOwner, playbooks.AudienceCustomer})
+		word(c, codeValue, at+".template", n.Template, playbooks.Templates())
 		words(c, codeValue, at+".channel", n.Channel, []string{"email", "webhook", "slack"})
 		if n.Gate != "" {
 			word(c, codeValue, at+".gate", n.Gate, []string{playbooks.GateWarnBeforeCut})
