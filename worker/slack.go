@@ -16,6 +16,7 @@ import (
 	"rekey/internal/intake"
 	"rekey/internal/server"
 	"rekey/internal/slackapp"
+	"rekey/internal/upload"
 	"rekey/internal/view"
 )
 
@@ -55,19 +56,43 @@ func (r *Runtime) mounted(in *intake.Intake, incidents server.Temporal, own stri
 	if err != nil {
 		return nil, nil, err
 	}
+	mounted := map[string]http.Handler{}
+	links, err := r.links(in, own)
+	if err != nil {
+		return nil, nil, err
+	}
+	var link func(context.Context, slackapp.UploadLink) (string, error)
+	if links != nil {
+		mounted["/upload/"] = links.Handler()
+		link = func(ctx context.Context, l slackapp.UploadLink) (string, error) {
+			return links.Make(ctx, upload.Link{Provider: l.Key.Provider, Kind: l.Key.Kind, Account: l.Key.Account, KeyID: l.Key.KeyID, Who: l.Who})
+		}
+	}
 	app, err := slackapp.New(slackapp.Options{
 		Config: r.Config, Account: account, Reports: in, Incidents: incidents, Providers: r.Descriptors(), Signer: r.server,
-		Inbox: box, Redact: r.Redact, HTTP: client, Log: r.Log, Now: time.Now, Preview: r.preview,
+		Inbox: box, Redact: r.Redact, HTTP: client, Log: r.Log, Now: time.Now, Preview: r.preview, Upload: link,
 		OnRefuse: func(why string) { r.Metrics.Refuse("/slack/", why) },
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	mounted := map[string]http.Handler{}
 	if s.SigningSecretFile != "" {
 		mounted["/slack/"] = app.Handler()
 	}
 	return mounted, app.Run, nil
+}
+
+// links takes uploads of secrets; nil where no browser reaches this server.
+func (r *Runtime) links(in *intake.Intake, own string) (*upload.Links, error) {
+	base := r.public(own)
+	if base == "" {
+		return nil, nil
+	}
+	box, err := inbox.Open(filepath.Join(r.Config.Data, "uploads"), r.Keys)
+	if err != nil {
+		return nil, err
+	}
+	return upload.New(upload.Options{Box: box, Reports: in, Providers: r.Descriptors(), URL: base, Log: r.Log, Now: time.Now})
 }
 
 // preview plans for a key that somebody asks about in chat.

@@ -94,6 +94,12 @@ func (b *Inbox) Pending() ([]string, error) {
 	return out, nil
 }
 
+// Waits tells whether there is an entry of that name that is not done.
+func (b *Inbox) Waits(name string) bool {
+	info, err := os.Stat(b.path(name))
+	return nameRE.MatchString(name) && err == nil && info.Size() > 0
+}
+
 // An Entry is a request that is being worked on. Close it.
 type Entry struct {
 	Name    string

@@ -52,8 +52,10 @@ func TestAnEntryIsTakenOnceAndSurvivesItsProcess(t *testing.T) {
 	e, err = other.Take(name)
 	require.NoError(t, err)
 	require.Equal(t, "what was asked", string(e.Content))
+	require.True(t, b.Waits(name))
 	require.NoError(t, e.Done())
 	e.Close()
+	require.False(t, b.Waits(name))
 
 	require.Empty(t, pending(t, b))
 	e, err = b.Take(name)

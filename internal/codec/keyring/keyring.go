@@ -42,7 +42,6 @@ const (
 	Blob    Usage = "blob"
 	Journal Usage = "journal"
 	Inbox   Usage = "inbox"
-	Upload  Usage = "upload"
 )
 
 const (

@@ -1,0 +1,123 @@
+package slackapp_test
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rekey/activities/notify"
+	"rekey/internal/slackapp"
+)
+
+// canary makes a secret of a form that a provider knows.
+func canary(t *testing.T) string { return "lab-secret-" + random(t)[:16] }
+
+// awsLike makes one that only its disorder gives away.
+func awsLike(t *testing.T) string {
+	s := base64.StdEncoding.EncodeToString([]byte(random(t) + random(t)))[:37]
+	return s + "aZ9"
+}
+
+func TestASecretBesideAReportIsACopyInScope(t *testing.T) {
+	for name, make := range map[string]func(*testing.T) (secret, text string){
+		"behind the id": func(t *testing.T) (string, string) {
+			s := awsLike(t)
+			return s, "report awsiam " + keyID + " " + s + " on a paste site"
+		},
+		"before the id": func(t *testing.T) (string, string) {
+			s := canary(t)
+			return s, "report awsiam " + s + " " + keyID + " on a paste site"
+		},
+		"with a name": func(t *testing.T) (string, string) {
+			s := awsLike(t)
+			return s, "report awsiam " + keyID + " aws_secret_access_key=" + s + " on a paste site"
+		},
+		"in backticks": func(t *testing.T) (string, string) {
+			s := canary(t)
+			return s, "report awsiam `" + keyID + "` `" + s + "` on a paste site"
+		},
+		"split invisibly": func(t *testing.T) (string, string) {
+			s := canary(t)
+			return s, "report awsiam " + keyID + " " + s[:9] + "\u200b" + s[9:] + " on a paste site"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, func(o *slackapp.Options) {
+				o.Upload = func(_ context.Context, l slackapp.UploadLink) (string, error) {
+					return "https://rekey.example.com/upload/" + l.Key.Provider, nil
+				}
+			})
+			hidden, text := make(t)
+			got := w.typed(t, alice, text)
+			require.NotContains(t, got, hidden)
+			require.Contains(t, got, "aaaaaaaaaaaa", "answered by its fingerprint")
+			require.Contains(t, got, "Delete message", "with how to remove it")
+			require.Contains(t, got, "https://rekey.example.com/upload/awsiam", "and a link for next time")
+			require.Contains(t, got, "thrown away")
+			require.Len(t, w.reports(), 1)
+			r := w.reports()[0]
+			require.Equal(t, keyID, r.KeyID)
+			require.Equal(t, []string{"slack/" + team + "/" + channel}, r.Copies)
+			require.Empty(t, r.Secret, "the id suffices for the verbs of this kind")
+			require.Equal(t, "on a paste site", strings.Join(strings.Fields(r.Reason), " "))
+			require.NotContains(t, fmt.Sprint(w.reports()), hidden)
+			w.idle(t)
+			w.nowhere(t, hidden)
+		})
+	}
+}
+
+func TestASecretIsHandedOnOnlyWhereTheKindNeedsIt(t *testing.T) {
+	w := newWorld(t)
+	hidden := canary(t)
+	got := w.typed(t, alice, "report vault/token acc-1 "+hidden)
+	require.Contains(t, got, "was sealed")
+	require.NotContains(t, got, hidden)
+	raw, err := base64.StdEncoding.DecodeString(w.reports()[0].Secret)
+	require.NoError(t, err)
+	require.Equal(t, hidden, string(raw))
+	w.idle(t)
+	w.nowhere(t, hidden)
+}
+
+func TestASecretAnywhereElseStopsTheCommand(t *testing.T) {
+	w := newWorld(t)
+	hidden := canary(t)
+	for _, text := range []string{
+		hidden, "report " + hidden, "report awsiam " + hidden, "deny " + known + " a1 because " + hidden, "hold " + known + " all " + hidden, "status " + hidden,
+		"plan awsiam " + hidden, "upload awsiam " + hidden, "release " + known + " hold1 token=" + hidden,
+	} {
+		got := w.typed(t, alice, text)
+		require.Contains(t, got, "Nothing was done", text)
+		require.Contains(t, got, "Delete message", text)
+		require.NotContains(t, got, hidden)
+	}
+	require.Empty(t, w.reports())
+	require.Empty(t, w.decisions())
+	require.Positive(t, w.Refusals()["secret"])
+
+	w.send(w.App, w.click(bob, notify.ActionDeny, notify.ButtonValue(known, "a1", wave)))
+	w.idle(t)
+	w.send(w.App, w.submit(t, bob, w.vendor.views[0], "it is "+hidden))
+	require.Contains(t, w.later(t, 1), "Nothing was done", "in a modal too")
+	require.Empty(t, w.decisions())
+	for _, field := range []string{"user_name", "channel_name", "team_domain", "command", "token"} {
+		w.send(w.App, w.slash(alice, "list", func(f url.Values) { f.Set(field, hidden) }))
+	}
+	w.idle(t)
+	w.nowhere(t, hidden)
+}
+
+func TestASecretWaitsEncrypted(t *testing.T) {
+	w := newWorld(t)
+	w.set(func() { w.down = context.DeadlineExceeded })
+	hidden := canary(t)
+	require.Contains(t, w.typed(t, alice, "report awsiam "+keyID+" "+hidden), "kept")
+	w.nowhere(t, hidden)
+	require.Len(t, mustPending(t, w), 1)
+}
