@@ -168,6 +168,9 @@ type Card struct {
 	Ends  []Count `json:"ends,omitempty"`
 	// Dead counts old keys proven dead, by grade.
 	Dead []Count `json:"dead,omitempty"`
+	// Notices counts messages to owners and customers by state: queued, sent,
+	// delivered, bounced, acknowledged, unclear. None: nothing is said about notices.
+	Notices []Count `json:"notices,omitempty"`
 	// Breaks are the dependents that the plan interrupts.
 	Breaks []Break `json:"breaks,omitempty"`
 	// Asks are the open questions, Tasks the open steps of people; both bounded,

@@ -5,6 +5,7 @@ package all
 import (
 	"rekey/activities/notify"
 	"rekey/activities/notify/email"
+	"rekey/activities/notify/github"
 	"rekey/activities/notify/slack"
 	"rekey/activities/notify/webhook"
 )
@@ -14,6 +15,7 @@ import (
 func Channels() []notify.Channel {
 	return []notify.Channel{
 		email.Channel(),
+		github.Channel(),
 		slack.Channel(),
 		webhook.Channel(),
 	}

@@ -18,33 +18,21 @@ const Mark = "…"
 // system's but a way to paint over the lines above and below.
 const maxMarks = 3
 
-// maxInput bounds the work on one text; a person's field is never that long.
-const maxInput = 1 << 20
-
 // Line gives s in one line of at most n characters: control and format characters
 // (bidi overrides and isolates, zero-width characters, tags) and other invisible
 // ones are taken out, white space and line breaks become one space each, invalid
 // UTF-8 becomes U+FFFD. A character is counted as UTF-16 counts it, which is never
 // less than any vendor does. What is cut ends in [Mark].
-func Line(s string, n int) string {
-	return Cut(strings.Join(strings.Fields(clean(s)), " "), n)
-}
+func Line(s string, n int) string { return Cut(clean(s, n, false), n) }
 
 // Lines is [Line] for text of several lines, of which at most rows are kept. Empty
 // lines are left out.
 func Lines(s string, n, rows int) string {
-	var out []string
-	for line := range strings.Lines(strings.ReplaceAll(clean(s), "\r", "\n")) {
-		if line = strings.Join(strings.Fields(line), " "); line == "" {
-			continue
-		}
-		if len(out) == rows {
-			out = append(out[:rows-1], out[rows-1]+" "+Mark)
-			break
-		}
-		out = append(out, line)
+	lines := strings.Split(clean(s, n, true), "\n")
+	if len(lines) > rows {
+		lines = append(lines[:rows-1], lines[rows-1]+" "+Mark)
 	}
-	return Cut(strings.Join(out, "\n"), n)
+	return Cut(strings.Join(lines, "\n"), n)
 }
 
 // Cut gives at most n characters (as UTF-16 counts) of s, the last of them [Mark]
@@ -74,32 +62,41 @@ func Len(s string) int {
 	return n
 }
 
-func clean(s string) string {
-	if len(s) > maxInput {
-		s = s[:maxInput] + Mark
-	}
-	s = strings.ToValidUTF8(s, string(utf8.RuneError))
+// clean gives what is visible of s with white space made one, and stops soon after n
+// characters: the rest would be cut off anyway.
+func clean(s string, n int, lines bool) string {
 	var b strings.Builder
-	b.Grow(len(s))
-	marks := 0
-	for _, r := range s {
+	marks, size := 0, 0
+	var gap rune          // what white space there was since the last visible character
+	for _, r := range s { // invalid UTF-8 comes as U+FFFD
+		if size > n+1 {
+			break
+		}
 		switch {
-		case unicode.Is(unicode.M, r):
-			if marks++; marks <= maxMarks {
-				b.WriteRune(r)
+		case lines && (r == '\n' || r == '\r' || r == '\u2028' || r == '\u2029' || r == '\u0085'): // also line and paragraph separators, next line
+			gap = '\n'
+			continue
+		case unicode.IsSpace(r):
+			if gap == 0 {
+				gap = ' '
 			}
 			continue
-		case r == '\n' || r == '\r':
-			b.WriteRune(r)
-		case r == '\u2028' || r == '\u2029' || r == '\u0085': // line and paragraph separators, next line
-			b.WriteRune('\n')
-		case unicode.IsSpace(r):
-			b.WriteRune(' ')
 		case hidden(r):
+			continue
+		case unicode.Is(unicode.M, r):
+			if marks++; marks > maxMarks {
+				continue
+			}
 		default:
-			b.WriteRune(r)
+			marks = 0
 		}
-		marks = 0
+		if gap != 0 && size > 0 {
+			b.WriteRune(gap)
+			size++
+		}
+		gap = 0
+		b.WriteRune(r)
+		size += utf16.RuneLen(r)
 	}
 	return b.String()
 }
