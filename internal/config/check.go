@@ -164,6 +164,7 @@ func origin(s string) error {
 var (
 	slackRE = regexp.MustCompile(`^[TE][A-Z0-9]{2,20}/[UW][A-Z0-9]{2,20}$`)
 
+	repositoryRE = regexp.MustCompile(`^[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}$`)
 	slackTeamRE  = regexp.MustCompile(`^[TE][A-Z0-9]{2,20}$`)
 	slackGroupRE = regexp.MustCompile(`^S[A-Z0-9]{2,20}$`)
 
@@ -175,6 +176,13 @@ var (
 func slackTeam(s string) error {
 	if s != "" && !slackTeamRE.MatchString(s) {
 		return errors.New("not the id of a Slack workspace, such as T0123ABCD: it stands in the address of Slack in a browser")
+	}
+	return nil
+}
+
+func repository(s string) error {
+	if s != "" && !repositoryRE.MatchString(s) {
+		return errors.New("not a repository: write owner/name, such as acme/security")
 	}
 	return nil
 }

@@ -27,6 +27,8 @@ type Config struct {
 	Holds     Holds                         `mapstructure:"holds"`
 	Channels  Channels                      `mapstructure:"channels"`
 	Telemetry Telemetry                     `mapstructure:"telemetry"`
+	Playbooks Files                         `mapstructure:"playbooks"`
+	Record    Record                        `mapstructure:"record"`
 }
 
 // Listen are the addresses of `rekey up`, host:port.
@@ -246,6 +248,18 @@ func (e Email) Configured() bool { return e.Host != "" }
 
 // Configured tells whether webhooks can be sent.
 func (w Webhook) Configured() bool { return w.SigningKeyFile != "" }
+
+// Record is where incidents are followed when their playbook does not say: a shipped
+// playbook knows no channel and no repository of yours.
+type Record struct {
+	Slack struct {
+		Channel string `mapstructure:"channel"` // "#incidents", or an id
+	} `mapstructure:"slack"`
+	GitHub struct {
+		Repo   string   `mapstructure:"repo"` // owner/name
+		Labels []string `mapstructure:"labels"`
+	} `mapstructure:"github"`
+}
 
 // Telemetry is where traces go; empty OTLPEndpoint: nowhere.
 type Telemetry struct {

@@ -44,6 +44,12 @@ func (c *Config) finish(where string) error {
 		bad("channels.email.from", "missing: give the address notices come from")
 	}
 	c.checkChannels(bad)
+	if c.Record.Slack.Channel != "" && !c.Channels.Slack.Configured() {
+		bad("record.slack", "channels.slack is not configured: give its bot_token_file, or take this out")
+	}
+	if c.Record.GitHub.Repo != "" && !c.Channels.GitHub.Configured() {
+		bad("record.github", "channels.github is not configured: give its token_file or App, or take this out")
+	}
 	if len(problems) > 0 {
 		return &InvalidError{problems}
 	}
@@ -100,6 +106,9 @@ func (c *Config) absolutePaths() error {
 	}
 	for i := range c.Customers.Files {
 		fix(&c.Customers.Files[i])
+	}
+	for i := range c.Playbooks.Files {
+		fix(&c.Playbooks.Files[i])
 	}
 	for name, p := range c.People {
 		fix(&p.CLIKeyFile)

@@ -116,6 +116,11 @@ func schema() *node {
 		"estate":    group(map[string]*node{"files": val(manyPaths, nil, notEmptyPath)}),
 		"customers": group(map[string]*node{"files": val(manyPaths, nil, notEmptyPath)}),
 		"holds":     group(map[string]*node{"file": file()}),
+		"playbooks": group(map[string]*node{"files": val(manyPaths, nil, notEmptyPath)}),
+		"record": group(map[string]*node{
+			"slack":  group(map[string]*node{"channel": str("", plain)}),
+			"github": group(map[string]*node{"repo": str("", repository), "labels": val(list, nil, plain)}),
+		}),
 		"channels": group(map[string]*node{
 			"email": group(map[string]*node{
 				"host":          str("", hostName),

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"rekey/internal/config"
 	"rekey/internal/nearest"
 	"rekey/internal/playbook"
 	"rekey/playbooks"
@@ -22,11 +21,31 @@ func newCandidate(pb *playbooks.Playbook, digest string) (*candidate, error) {
 	return &candidate{pb, digest, e}, err
 }
 
-// shippedCandidates are the playbooks of this build, in their order, each
-// tightened to the ceilings: a report is never refused because a shipped
-// playbook asks for fewer votes than rekey.yaml.
-func shippedCandidates(c *config.Config) ([]*candidate, error) {
+// candidates are the playbooks of rekey.yaml and then those of this build, in their
+// order. A shipped one is tightened to the ceilings: a report is never refused
+// because a shipped playbook asks for fewer votes than rekey.yaml. One of rekey.yaml
+// that may not run is an error: nothing must start without it by mistake.
+func (in *Intake) candidates() ([]*candidate, error) {
+	c := in.Config
 	var out []*candidate
+	for _, file := range c.Playbooks.Files {
+		l, err := playbook.Load(file, playbook.WithProviders(playbook.Descriptors(in.Providers)))
+		if err != nil {
+			return nil, fmt.Errorf("playbooks.files: %w", err)
+		}
+		digest, over, err := in.mayRun(l.Playbook)
+		if err != nil {
+			return nil, fmt.Errorf("playbooks.files: %s: %w", file, err)
+		}
+		if over.Failed() {
+			return nil, fmt.Errorf("playbooks.files: %s exceeds the ceilings of rekey.yaml: %w; to pin this very text add %s to ceilings.playbook_digests", file, over.Err(), digest)
+		}
+		one, err := newCandidate(l.Playbook, digest)
+		if err != nil {
+			return nil, fmt.Errorf("playbooks.files: %s: %w", file, err)
+		}
+		out = append(out, one)
+	}
 	for _, name := range playbook.Shipped() {
 		l, err := playbook.Load(name)
 		if err != nil {
@@ -53,7 +72,7 @@ func tighten(pb *playbooks.Playbook, quorum int) {
 }
 
 // choose gives the playbook of a report: the text given, the name given, the
-// first shipped one that matches, or the one that waits for a person.
+// first one that matches, or the one that waits for a person.
 func (in *Intake) choose(c *checked) (*candidate, error) {
 	switch {
 	case c.req.Playbook != "":
@@ -83,7 +102,10 @@ func (in *Intake) byName(c *checked) (*candidate, error) {
 			return s, fits(s.pb, c)
 		}
 	}
-	names := playbook.Shipped()
+	var names []string
+	for _, s := range in.shipped {
+		names = append(names, s.pb.Name)
+	}
 	if n := nearest.Word(c.req.PlaybookName, names); n != "" {
 		return nil, malformed(fmt.Sprintf("did you mean %q?", n), "there is no playbook of that name")
 	}
@@ -98,16 +120,11 @@ func (in *Intake) given(c *checked) (*candidate, error) {
 	if err := problems.Err(); err != nil {
 		return nil, malformed("mend it; `rekey playbook validate` shows the same", "the playbook is not valid: %s", err)
 	}
-	digest, err := playbook.DigestOf(pb)
+	digest, over, err := in.mayRun(pb)
 	if err != nil {
 		return nil, malformed("mend it; `rekey playbook validate` shows more", "the playbook is not valid")
 	}
-	ceilings := playbook.Ceilings{
-		Irreversible: playbook.Quorum{Quorum: in.Config.Ceilings.Irreversible.Quorum, OutsideSlack: in.Config.Ceilings.Irreversible.OutsideSlack},
-		Pinned:       !in.Lab,
-		Pins:         map[string][]string{pb.Name: in.Config.Ceilings.PlaybookDigests},
-	}
-	if over := playbook.CheckCeilings(pb, ceilings); over.Failed() {
+	if over.Failed() {
 		return nil, forbidden(
 			"loosening needs rekey.yaml: to pin this very text add "+digest+" to ceilings.playbook_digests; it can only tighten the other ceilings",
 			"the playbook exceeds the ceilings of rekey.yaml: %s", over.Err())
@@ -120,6 +137,19 @@ func (in *Intake) given(c *checked) (*candidate, error) {
 		return nil, malformed("mend it; `rekey playbook validate` shows more", "the playbook's conditions cannot be used")
 	}
 	return one, nil
+}
+
+// mayRun gives the digest of a playbook and what of it exceeds the ceilings of
+// rekey.yaml.
+func (in *Intake) mayRun(pb *playbooks.Playbook) (digest string, over playbook.Problems, err error) {
+	if digest, err = playbook.DigestOf(pb); err != nil {
+		return "", nil, err
+	}
+	return digest, playbook.CheckCeilings(pb, playbook.Ceilings{
+		Irreversible: playbook.Quorum{Quorum: in.Config.Ceilings.Irreversible.Quorum, OutsideSlack: in.Config.Ceilings.Irreversible.OutsideSlack},
+		Pinned:       !in.Lab,
+		Pins:         map[string][]string{pb.Name: in.Config.Ceilings.PlaybookDigests},
+	}), nil
 }
 
 // fits refuses a playbook that is for something else than the key.

@@ -81,7 +81,7 @@ type Intake struct {
 	Options
 	recognise recogniser
 	clean     *redact.Redactor // for text that is stored
-	shipped   []*candidate
+	shipped   []*candidate     // those of rekey.yaml first
 }
 
 // New prepares an Intake: it compiles every shipped playbook.
@@ -101,7 +101,7 @@ func New(o Options) (*Intake, error) {
 	if in.clean, err = redact.New(redact.Options{Patterns: patterns, Strip: true}); err != nil {
 		return nil, fmt.Errorf("intake: %w", err)
 	}
-	in.shipped, err = shippedCandidates(o.Config)
+	in.shipped, err = in.candidates()
 	return in, err
 }
 

@@ -345,6 +345,28 @@ func TestPlaybooks(t *testing.T) {
 		require.Equal(t, intake.Malformed, refused.Kind)
 		require.Contains(t, err.Error(), "playbook.yaml:")
 	})
+	t.Run("one of rekey.yaml goes before the shipped ones", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "ours.yaml")
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+		named := oneAccount + "\nplaybooks: {files: [" + file + "]}\n"
+		w := newWorld(t, strings.Replace(named, "ceilings: {", "ceilings: {playbook_digests: ["+digest+"], ", 1), nil)
+		answer := w.report(t, request())
+		require.Equal(t, digest, w.engine.runs[answer.Incident].input.Settings.Digest)
+
+		cfg := newWorld(t, oneAccount, nil)
+		cfg.cfg.Playbooks.Files = []string{file}
+		_, err := intake.New(cfg.Options)
+		require.ErrorContains(t, err, digest, "one that is not pinned stops the start, and says what to pin")
+	})
+	t.Run("where it is followed comes from rekey.yaml when the playbook does not say", func(t *testing.T) {
+		w := newWorld(t, oneAccount, func(o *intake.Options) {
+			o.Config.Record.Slack.Channel, o.Config.Record.GitHub.Repo = "#incidents", "acme/security"
+		})
+		answer := w.report(t, request())
+		r := w.engine.runs[answer.Incident].input.Settings.Playbook.Record
+		require.Equal(t, "#incidents", r.Slack.Channel)
+		require.Equal(t, "acme/security", r.GitHub.Repo)
+	})
 	t.Run("a shipped one is tightened to the ceiling", func(t *testing.T) {
 		w := newWorld(t, strings.Replace(oneAccount, "ceilings: {", "ceilings: {irreversible: {quorum: 3}, ", 1), nil)
 		answer := w.report(t, request())

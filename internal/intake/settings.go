@@ -3,6 +3,7 @@ package intake
 import (
 	"rekey/activities"
 	"rekey/internal/config"
+	"rekey/playbooks"
 	"rekey/workflows"
 )
 
@@ -17,6 +18,7 @@ func (in *Intake) settings(c *candidate) (workflows.Settings, error) {
 		// A drill tells nobody: its places are the lab's, and its clock is not theirs.
 		s.Channels = in.Config.ConfiguredChannels()
 	}
+	s.Playbook.Record = in.recordOf(s.Playbook.Record)
 	if in.Holds != nil {
 		var err error
 		if s.Holds, err = in.Holds(); err != nil {
@@ -24,6 +26,18 @@ func (in *Intake) settings(c *candidate) (workflows.Settings, error) {
 		}
 	}
 	return s, nil
+}
+
+// recordOf fills in where rekey.yaml has incidents followed when the playbook does not
+// say.
+func (in *Intake) recordOf(r playbooks.Record) playbooks.Record {
+	if r.Slack == nil && in.Config.Record.Slack.Channel != "" {
+		r.Slack = &playbooks.RecordSlack{Channel: in.Config.Record.Slack.Channel}
+	}
+	if g := in.Config.Record.GitHub; r.GitHub == nil && g.Repo != "" {
+		r.GitHub = &playbooks.RecordGitHub{Repo: g.Repo, Labels: g.Labels}
+	}
+	return r
 }
 
 // Kinds are the facts of every kind of every provider that workflows need, by
