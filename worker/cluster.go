@@ -81,6 +81,9 @@ func openCluster(ctx context.Context, service string, co cli.Common, cl cli.Clus
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	if have, err := temporalx.Retention(ctx, c, r.Namespace()); err == nil && have < temporalx.MinimumRetention {
+		fmt.Fprintf(io.Err, "warning: namespace %s deletes closed runs after %s; %s is the least for bundles to be sealed in time: run `rekey doctor --fix`\n", r.Namespace(), hours(have), hours(temporalx.MinimumRetention))
+	}
 	missing, err := temporalx.MissingSearchAttributes(ctx, c, r.Namespace())
 	if err != nil {
 		c.Close()

@@ -16,7 +16,9 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"rekey/activities"
+	"rekey/activities/batch"
 	"rekey/internal/health"
+	"rekey/internal/metrics"
 	"rekey/internal/server"
 	"rekey/internal/trace"
 	"rekey/workflows"
@@ -60,6 +62,31 @@ func (r *Runtime) observe(ctx context.Context, p activities.Pass, k activities.K
 		r.Log.Log(ctx, level, "provider call", "incident", p.Incident, "provider", p.Provider, "account", p.Account, "verb", string(p.Verb),
 			"item", k.Short(), "outcome", string(a.Outcome), "class", string(a.Class), "request_id", a.RequestID, "took_ms", took.Milliseconds())
 	}
+}
+
+// measure has the metrics ask for budgets and leases at each scrape. Without leases
+// this process has the lock of the installation, which is the lease of every account.
+func (p *parts) measure(lease func(provider, account string) (batch.Lease, error)) {
+	p.r.Metrics.Budgets(func() []metrics.Budget {
+		var out []metrics.Budget
+		// In a lab the world's time takes a request, and a scrape must not wait.
+		for k, used := range p.limits.Used(time.Now()) {
+			out = append(out, metrics.Budget{Provider: k[0], Account: k[1], API: k[2], Used: used})
+		}
+		return out
+	})
+	p.r.Metrics.Leases(func() []metrics.Lease {
+		var out []metrics.Lease
+		for _, a := range p.r.accounts() {
+			held := lease == nil
+			if !held {
+				l, err := lease(a.provider, a.name)
+				held = err == nil && l.Check() == nil
+			}
+			out = append(out, metrics.Lease{Provider: a.provider, Account: a.name, Held: held})
+		}
+		return out
+	})
 }
 
 // Observe answers on listen.metrics with /metrics, /healthz and /readyz until ctx

@@ -62,9 +62,9 @@ func (r *Runtime) Run(ctx context.Context, c client.Client, l net.Listener, part
 }
 
 // RunWorker polls until ctx ends. Then it is not ready any more and lets running
-// passes finish. It is for the one
-// process that holds the installation by the lock on its data directory: the lock is
-// the lease of every account, and their queues are polled at once.
+// passes finish. It is for the one process that holds the installation by the lock
+// on its data directory: the lock is the lease of every account, and their queues
+// are polled at once.
 func (r *Runtime) RunWorker(ctx context.Context, c client.Client) error {
 	p := r.newParts(c, nil)
 	all := []sdk.Worker{p.shared()}
@@ -87,6 +87,7 @@ func (r *Runtime) poll(ctx context.Context, c client.Client, all []sdk.Worker) e
 	}
 	if err == nil {
 		r.polling(c)
+		go r.guardRetention(ctx, c)
 		<-ctx.Done()
 		r.Health.Stop()
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -77,6 +78,14 @@ type exporter struct {
 
 func (x exporter) Export(ctx context.Context, incident string) (io.ReadCloser, error) {
 	v, err := x.incidents.Show(ctx, incident)
+	if errors.Is(err, server.ErrUnknown) {
+		// Temporal has forgotten it: what was sealed last is all there is, and whole.
+		f, err := os.Open(engine.BundlePath(x.engine.Bundles, incident))
+		if err != nil {
+			return nil, server.ErrUnknown
+		}
+		return f, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	"rekey/activities"
 	"rekey/activities/batch"
 	"rekey/internal/api"
+	"rekey/internal/archive"
 	"rekey/internal/canon"
 	"rekey/internal/codec"
 	"rekey/internal/derive"
@@ -61,6 +62,7 @@ func (r *Runtime) newParts(c client.Client, lease func(provider, account string)
 		Dead: func(epoch string) bool { return epoch != r.Epoch },
 		Edge: r.edge(), Observe: r.observe, Log: r.Log,
 	})
+	p.measure(lease)
 	return p
 }
 
@@ -139,9 +141,14 @@ func (r *Runtime) NewEngine(c client.Client) *engine.Engine {
 		Config: r.Config, Estate: r.Estate, Blobs: r.Blobs, Secrets: r.Sealed, Finger: r.Finger, Providers: r.Descriptors(),
 		Client: r.Client, Breaker: &engine.Breaker{Journals: batch.BlobJournals{Dir: r.Blobs}, Ceiling: r.Config.Ceilings.Breaker},
 		Claim: t.Claim, Alarm: r.alarm(c),
-		Histories: derive.Source{Client: c, Codec: codec.New(r.Keys)},
+		Histories: r.archive(c),
 		Signer:    r.Signer, Bundles: filepath.Join(r.Config.Data, "bundles"), Contained: r.Metrics.Contained, Log: r.Log,
 	})
+}
+
+// archive keeps histories beside the blobs, which workers share.
+func (r *Runtime) archive(c client.Client) *archive.Archive {
+	return archive.New(filepath.Join(r.Config.Data, "blobs", "chapters"), r.Blobs, derive.Source{Client: c, Codec: codec.New(r.Keys)})
 }
 
 // alarm reports a dead key that worked: the register knows its incident, which

@@ -57,6 +57,7 @@ func (r *incident) takeEvent(ctx workflow.Context, e WaveEvent) {
 	case waveEnded:
 		w.State = waveOver
 		r.waveOver(ctx, *w)
+		r.chapters.keep(ctx, WaveID(r.in.ID, w.Wave.N), "")
 	}
 	r.changed = true
 }

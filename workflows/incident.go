@@ -35,6 +35,7 @@ type incident struct {
 	containing bool
 	pushing    map[int]bool
 	attrs      attributes
+	chapters   archiver
 }
 
 // Incident is the workflow of one incident. It begins with a [SignalReport], and
@@ -52,6 +53,9 @@ func Incident(ctx workflow.Context, in IncidentInput) error {
 	workflow.Go(ctx, r.takeEvents)
 	for n := range r.st.Waves {
 		r.pump(ctx, r.st.Waves[n].Wave.N)
+	}
+	if before := r.before(ctx); before != "" {
+		r.chapters.keep(ctx, IncidentID(in.ID), before)
 	}
 	for {
 		// Before the turn: what arrives while it waits for an activity is for the
@@ -87,11 +91,23 @@ func newIncident(ctx workflow.Context, in IncidentInput) (*incident, error) {
 		return nil, err
 	}
 	r := &incident{in: in, set: &in.Settings, pb: &in.Settings.Playbook, st: st, clk: clk, pushing: map[int]bool{}}
+	r.chapters = archiver{incident: in.ID, clk: clk, chapters: &st.Chapters}
 	r.call = &caller{
 		incident: in.ID, prefix: "scope" + r.life(), passes: st.Passes, clk: clk,
 		off: func(rule string) bool { return slices.Contains(in.Settings.Off, rule) },
 	}
 	return r, nil
+}
+
+// before is the run that this one follows, "" for the first.
+func (r *incident) before(ctx workflow.Context) string {
+	if run := workflow.GetInfo(ctx).ContinuedExecutionRunID; run != "" {
+		return run
+	}
+	if r.in.Reopened != nil {
+		return r.in.Reopened.Run
+	}
+	return ""
 }
 
 // life tells the lives of a reopened incident apart in the names of journals: an
@@ -256,6 +272,9 @@ func (r *incident) drainSignals(ctx workflow.Context) {
 // next run takes it, as a reopening.
 func (r *incident) drain(ctx workflow.Context) error {
 	r.show(ctx)
+	if err := r.chapters.done(ctx); err != nil {
+		return err
+	}
 	if err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) }); err != nil {
 		return err
 	}
@@ -266,6 +285,7 @@ func (r *incident) drain(ctx workflow.Context) error {
 	late := r.st.Reports[r.st.Triaged:]
 	next := IncidentInput{ID: r.in.ID, Settings: r.in.Settings, Reopened: &Reopened{Run: workflow.GetInfo(ctx).WorkflowExecution.RunID, Waves: r.st.NextWave - 1}}
 	next.State = newState(r.st.NextWave)
+	next.State.Chapters = r.st.Chapters
 	next.State.Reports, next.State.Now, next.State.ClockSeq, next.State.Nonces = late, r.clk.Now(ctx), r.clk.seq, r.st.Nonces
 	for _, rep := range late {
 		if rep.Secret != "" && next.State.SecretSince.IsZero() {

@@ -71,8 +71,10 @@ type IncidentState struct {
 	// SecretSince is when the oldest sealed secret that is not destroyed came.
 	SecretSince time.Time `json:"secret_since,omitzero"`
 	ClockSeq    int64     `json:"clock_seq,omitempty"`
-	Passes      int       `json:"passes,omitempty"`
-	Closing     bool      `json:"closing,omitempty"` // a person asked to close
+	// Chapters are the kept histories of runs and waves that have ended.
+	Chapters []Chapter `json:"chapters,omitempty"`
+	Passes   int       `json:"passes,omitempty"`
+	Closing  bool      `json:"closing,omitempty"` // a person asked to close
 }
 
 func newState(next int) *IncidentState {

@@ -74,6 +74,7 @@ const (
 	ActivityForget   = "engine.Forget"   // ForgetInput -> nothing
 	ActivityAlarm    = "engine.Alarm"    // AlarmInput -> nothing
 	ActivityHold     = "account.Hold"    // HoldInput -> HoldResult
+	ActivityArchive  = "engine.Archive"  // ArchiveInput -> ArchiveResult
 )
 
 // IncidentID and friends build workflow ids. No key, person or customer is in
@@ -366,6 +367,8 @@ type SealInput struct {
 	Plans     []plan.Plan `json:"plans,omitempty"`
 	Evidence  []Evidence  `json:"evidence,omitempty"`
 	Now       time.Time   `json:"now"`
+	// Chapters are kept histories, by hash.
+	Chapters []Chapter `json:"chapters,omitempty"`
 	// Extend: take view, plans and evidence from the bundle before.
 	Extend bool `json:"extend,omitempty"`
 }

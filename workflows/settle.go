@@ -211,7 +211,7 @@ func (r *incident) watch(ctx workflow.Context) error {
 	}
 	defer r.clk.working()()
 	now := r.clk.Now(ctx)
-	in := WatchInput{Incident: r.in.ID, Settings: r.in.Settings, Since: now, Until: now.Add(window), Now: now, Dead: map[string]time.Time{}}
+	in := WatchInput{Incident: r.in.ID, Settings: r.in.Settings, Since: now, Until: now.Add(window), Now: now, Dead: map[string]time.Time{}, Chapters: r.st.Chapters}
 	for _, s := range r.st.Items {
 		if v := r.viewOf(s.Key.FP); v.EndState == endRevoked || v.EndState == endExpired {
 			in.Keys = append(in.Keys, s.Key)
@@ -267,6 +267,7 @@ func (r *incident) seal(ctx workflow.Context, final bool) error {
 	now := r.clk.Now(ctx)
 	res, err := engineCall[SealResult](ctx, r.clk, seal, ActivitySeal, "seal the bundle", SealInput{
 		Incident: r.in.ID, View: r.view(workflow.GetInfo(ctx)), Final: final, Workflows: ids, Plans: r.st.Plans, Evidence: r.st.Evidence, Now: now,
+		Chapters: r.st.Chapters,
 	})
 	if err != nil {
 		return err

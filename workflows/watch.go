@@ -36,6 +36,8 @@ type WatchInput struct {
 	// Hits are the last ones, Total is how many there were.
 	Hits  []Hit `json:"hits,omitempty"`
 	Total int   `json:"total,omitempty"`
+	// Chapters are the kept histories of the incident, and of this watch's own runs.
+	Chapters []Chapter `json:"chapters,omitempty"`
 }
 
 // WatchMore adds dead keys to a watch that runs.
@@ -116,6 +118,10 @@ func Watch(ctx workflow.Context, in WatchInput) error {
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		t.stopped = take(ctx, t.stop, nil) || t.stopped
 	})
+	chapters := archiver{incident: in.Incident, clk: clk, chapters: &in.Chapters}
+	if before := workflow.GetInfo(ctx).ContinuedExecutionRunID; before != "" {
+		chapters.keep(ctx, WatchID(in.Incident), before)
+	}
 	for {
 		// The keys as they stand: more may come while this look waits.
 		for _, key := range append([]activities.Key{}, in.Keys...) {
@@ -129,6 +135,9 @@ func Watch(ctx workflow.Context, in WatchInput) error {
 			break
 		}
 		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() {
+			if err := chapters.done(ctx); err != nil {
+				return err
+			}
 			t.drain(ctx)
 			in.Now, in.ClockSeq = clk.Now(ctx), clk.seq
 			return workflow.NewContinueAsNewError(ctx, TypeWatch, in)
@@ -142,10 +151,13 @@ func Watch(ctx workflow.Context, in WatchInput) error {
 			return err
 		}
 	}
+	if err := chapters.done(ctx); err != nil {
+		return err
+	}
 	record(ctx, clk.Now(ctx), event.Event{Type: event.EventClosed, Result: "watch ended", Attrs: map[string]string{"looks": itoa(in.Polls), "hits": itoa(in.Total)}})
 	_, err = engineCall[SealResult](ctx, clk, seal, ActivitySeal, "seal the last bundle", SealInput{
 		Incident: in.Incident, Final: true, View: view.Incident{ID: in.Incident}, Extend: true,
-		Workflows: append([]string{IncidentID(in.Incident), WatchID(in.Incident)}, in.Workflows...), Now: clk.Now(ctx),
+		Workflows: append([]string{IncidentID(in.Incident), WatchID(in.Incident)}, in.Workflows...), Now: clk.Now(ctx), Chapters: in.Chapters,
 	})
 	if err != nil {
 		return err

@@ -67,6 +67,7 @@ type world struct {
 	admit    func(workflows.AdmitInput) workflows.AdmitResult
 	plans    []workflows.PlanInput
 	seals    []workflows.SealInput
+	archived []workflows.ArchiveInput
 	forgets  int
 	alarms   []workflows.AlarmInput
 	events   []event.Event
@@ -164,6 +165,7 @@ func (w *world) begin() {
 		workflows.ActivitySeal:     w.doSeal,
 		workflows.ActivityForget:   w.doForget,
 		workflows.ActivityAlarm:    w.doAlarm,
+		workflows.ActivityArchive:  w.doArchive,
 	} {
 		w.env.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
 	}
@@ -182,6 +184,13 @@ func (w *world) doAdmit(_ context.Context, in workflows.AdmitInput) (workflows.A
 
 func (w *world) doPreserve(_ context.Context, in workflows.PreserveInput) (workflows.PreserveResult, error) {
 	return workflows.PreserveResult{Evidence: []workflows.Evidence{{Name: "reading", Hash: fmt.Sprintf("sha256:%d", len(in.Readings))}}}, nil
+}
+
+func (w *world) doArchive(_ context.Context, in workflows.ArchiveInput) (workflows.ArchiveResult, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.archived = append(w.archived, in)
+	return workflows.ArchiveResult{Chapter: workflows.Chapter{Workflow: in.Workflow, Run: "run of " + in.Workflow, Hash: "sha256:" + in.Workflow}}, nil
 }
 
 func (w *world) doExpand(_ context.Context, in workflows.ExpandInput) (workflows.ExpandResult, error) {

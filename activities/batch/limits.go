@@ -72,6 +72,29 @@ func (l *Limits) bucket(name string, share float64) *rate.Limiter {
 	return b
 }
 
+// Used tells by provider, account and API how much of each budget is used at now
+// (world's time): 0 to 1, and 1 while the account was told to wait.
+func (l *Limits) Used(now time.Time) map[[3]string]float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := map[[3]string]float64{}
+	for key := range l.rates {
+		parts := strings.SplitN(key, "/", 3)
+		if len(parts) < 3 {
+			continue
+		}
+		used := 0.0
+		if b := l.bucket(key, 1); b != nil {
+			used = min(max(1-b.Tokens()/float64(b.Burst()), 0), 1)
+		}
+		if l.stopped[key].After(now) {
+			used = 1
+		}
+		out[[3]string(parts)] = used
+	}
+	return out
+}
+
 // Stops are what an account was told to wait for, by API, as far as it is not over
 // at now (world's time).
 func (l *Limits) Stops(provider, account string, now time.Time) map[string]time.Time {

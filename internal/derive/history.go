@@ -1,10 +1,10 @@
 package derive
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"slices"
+	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
@@ -24,58 +24,46 @@ type Source struct {
 	Codec  converter.PayloadCodec
 }
 
-// Runs gives all runs of the workflows that Temporal still has, the oldest first,
-// with their payloads decoded. A run that retention has taken is named in gone.
-func (s Source) Runs(ctx context.Context, workflowIDs []string) (runs []Run, gone []string, err error) {
-	for _, id := range workflowIDs {
-		var chain []Run
-		runID := ""
-		for {
-			r, before, err := s.run(ctx, id, runID)
-			var missing *serviceerror.NotFound
-			if errors.As(err, &missing) {
-				if runID != "" {
-					gone = append(gone, id+" run "+runID)
-				}
-				break
-			}
-			if err != nil {
-				return nil, nil, fmt.Errorf("history of %s: %w", id, err)
-			}
-			chain = append(chain, r)
-			if before == "" {
-				break
-			}
-			runID = before
-		}
-		slices.Reverse(chain)
-		runs = append(runs, chain...)
-	}
-	return runs, gone, nil
-}
-
-// run reads one run and says which run came before it.
-func (s Source) run(ctx context.Context, id, runID string) (Run, string, error) {
+// Run reads one run, the latest where runID is "", with its payloads decoded. It
+// fails with *serviceerror.NotFound where Temporal has no such run (any more).
+func (s Source) Run(ctx context.Context, id, runID string) (Run, error) {
 	h := &historypb.History{}
 	it := s.Client.GetWorkflowHistory(ctx, id, runID, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for it.HasNext() {
 		e, err := it.Next()
 		if err != nil {
-			return Run{}, "", err
+			return Run{}, err
 		}
 		h.Events = append(h.Events, e)
 	}
 	if err := s.decode(ctx, h); err != nil {
-		return Run{}, "", err
+		return Run{}, err
 	}
 	if len(h.Events) == 0 {
-		return Run{}, "", serviceerror.NewNotFound("empty history")
+		return Run{}, serviceerror.NewNotFound("empty history")
 	}
-	started := h.Events[0].GetWorkflowExecutionStartedEventAttributes()
-	r := Run{Workflow: id, ID: started.GetOriginalExecutionRunId(), Type: started.GetWorkflowType().GetName(), History: h}
+	r := ofHistory(id, h)
 	if runID != "" {
 		r.ID = runID
 	}
+	return r, nil
+}
+
+// Ended waits until a run, the latest where runID is "", has ended or ctx has.
+func (s Source) Ended(ctx context.Context, id, runID string) error {
+	_, err := s.Client.GetWorkflowHistory(ctx, id, runID, true, enumspb.HISTORY_EVENT_FILTER_TYPE_CLOSE_EVENT).Next()
+	return err
+}
+
+func ofHistory(id string, h *historypb.History) Run {
+	started := h.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes()
+	return Run{Workflow: id, ID: started.GetOriginalExecutionRunId(), Type: started.GetWorkflowType().GetName(), History: h}
+}
+
+// Before is the id of the run that this one goes on from: the one that continued as
+// new, or the one of a closed incident that was reopened. "" where there is none.
+func (r Run) Before() string {
+	started := r.History.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes()
 	before := started.GetContinuedExecutionRunId()
 	if before == "" && r.Type == workflows.TypeIncident {
 		var in workflows.IncidentInput
@@ -83,7 +71,19 @@ func (s Source) run(ctx context.Context, id, runID string) (Run, string, error) 
 			before = in.Reopened.Run
 		}
 	}
-	return r, before, nil
+	return before
+}
+
+// Ended tells whether the history is complete, and when its last event was.
+func (r Run) Ended() (time.Time, bool) {
+	last := r.History.GetEvents()[len(r.History.GetEvents())-1]
+	switch last.GetEventType() {
+	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED, enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
+		enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT, enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED,
+		enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED, enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW:
+		return last.GetEventTime().AsTime(), true
+	}
+	return time.Time{}, false
 }
 
 func (s Source) decode(ctx context.Context, h *historypb.History) error {
@@ -105,4 +105,15 @@ func JSON(h *historypb.History) ([]byte, error) {
 		return nil, fmt.Errorf("history as JSON: %w", err)
 	}
 	return b, nil
+}
+
+// Parse reads what [JSON] wrote of a run.
+func Parse(workflow, run string, b []byte) (Run, error) {
+	h, err := client.HistoryFromJSON(bytes.NewReader(b), client.HistoryJSONOptions{})
+	if err != nil || len(h.GetEvents()) == 0 {
+		return Run{}, fmt.Errorf("history of %s run %s is not one: restore it from backup", workflow, run)
+	}
+	r := ofHistory(workflow, h)
+	r.ID = run
+	return r, nil
 }

@@ -5,11 +5,15 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
+	"go.temporal.io/api/serviceerror"
+
 	"rekey/activities"
+	"rekey/internal/archive"
 	"rekey/internal/audit"
 	"rekey/internal/blob"
 	"rekey/internal/config"
@@ -60,6 +64,7 @@ func (e *Engine) Activities() map[string]any {
 		workflows.ActivitySeal:     e.Seal,
 		workflows.ActivityForget:   e.Forget,
 		workflows.ActivityAlarm:    e.RaiseAlarm,
+		workflows.ActivityArchive:  e.Archive,
 	}
 }
 
@@ -78,6 +83,26 @@ func (e *Engine) Forget(ctx context.Context, in workflows.ForgetInput) (struct{}
 		return struct{}{}, fmt.Errorf("destroy sealed secrets: %w", err)
 	}
 	return struct{}{}, nil
+}
+
+// closeWait is how long an archiving waits for a run to end: a wave ends as soon as
+// its last message was taken.
+const closeWait = 15 * time.Second
+
+// Archive keeps the history of a finished run before retention takes it. A run that
+// does not end in time, or is gone already, is an empty answer and no failure: the
+// guard comes back to the first, the bundle tells of the second.
+func (e *Engine) Archive(ctx context.Context, in workflows.ArchiveInput) (workflows.ArchiveResult, error) {
+	wait, cancel := context.WithTimeout(ctx, closeWait)
+	defer cancel()
+	c, err := e.Histories.Keep(wait, in.Incident, in.Workflow, in.Run)
+	var open *archive.StillOpenError
+	var gone *serviceerror.NotFound
+	if errors.As(err, &open) || errors.As(err, &gone) {
+		e.Log.Warn("the history of a run was not archived", "incident", in.Incident, "workflow", in.Workflow, "gone", gone != nil)
+		return workflows.ArchiveResult{}, nil
+	}
+	return workflows.ArchiveResult{Chapter: c}, err
 }
 
 // RaiseAlarm reports a dead key that worked to its incident, reopening it where it

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"rekey/internal/archive"
 	"rekey/internal/audit"
 	"rekey/internal/audit/report"
 	"rekey/internal/canon"
@@ -21,9 +22,12 @@ import (
 	"rekey/workflows"
 )
 
-// Histories reads runs of workflows with decoded payloads.
+// Histories reads runs of workflows with decoded payloads, and keeps those that
+// have ended; *archive.Archive is it.
 type Histories interface {
-	Runs(ctx context.Context, workflowIDs []string) (runs []derive.Run, gone []string, err error)
+	Runs(ctx context.Context, incident string, workflowIDs []string, pinned []workflows.Chapter) (runs []derive.Run, gone []string, err error)
+	Keep(ctx context.Context, incident, workflow, run string) (workflows.Chapter, error)
+	KeepRun(ctx context.Context, incident string, r derive.Run) (workflows.Chapter, error)
 }
 
 // BundlePath is where the bundle of an incident is. Each sealing replaces it by
@@ -33,7 +37,19 @@ func BundlePath(dir, incident string) string { return filepath.Join(dir, inciden
 // Seal writes the bundle of what happened up to now. Sealing again extends the
 // bundle before: its events stay first and in their order.
 func (e *Engine) Seal(ctx context.Context, in workflows.SealInput) (workflows.SealResult, error) {
-	b, sealed, n, err := e.Export(ctx, in)
+	runs, gone, err := e.Histories.Runs(ctx, in.Incident, in.Workflows, in.Chapters)
+	if err != nil {
+		return workflows.SealResult{}, err
+	}
+	// The bundle that is written now is replaced by the next one, which needs these
+	// histories again.
+	for _, r := range runs {
+		var open *archive.StillOpenError
+		if _, err := e.Histories.KeepRun(ctx, in.Incident, r); err != nil && !errors.As(err, &open) {
+			return workflows.SealResult{}, err
+		}
+	}
+	b, sealed, n, err := e.bundle(in, runs, gone)
 	if err != nil {
 		return workflows.SealResult{}, err
 	}
@@ -56,11 +72,15 @@ func (e *Engine) timed(v view.Incident) {
 
 // Export makes the bundle without keeping it.
 func (e *Engine) Export(ctx context.Context, in workflows.SealInput) ([]byte, audit.Sealed, int64, error) {
-	before, prev, last, err := e.last(in.Incident)
+	runs, gone, err := e.Histories.Runs(ctx, in.Incident, in.Workflows, in.Chapters)
 	if err != nil {
 		return nil, audit.Sealed{}, 0, err
 	}
-	runs, gone, err := e.Histories.Runs(ctx, in.Workflows)
+	return e.bundle(in, runs, gone)
+}
+
+func (e *Engine) bundle(in workflows.SealInput, runs []derive.Run, gone []string) ([]byte, audit.Sealed, int64, error) {
+	before, prev, last, err := e.last(in.Incident)
 	if err != nil {
 		return nil, audit.Sealed{}, 0, err
 	}

@@ -23,6 +23,15 @@ type Cluster interface {
 	OperatorService() operatorservice.OperatorServiceClient
 }
 
+// Retention is how long the namespace keeps closed runs. The error is the cluster's.
+func Retention(ctx context.Context, c Cluster, name string) (time.Duration, error) {
+	d, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: name})
+	if err != nil {
+		return 0, err
+	}
+	return d.GetConfig().GetWorkflowExecutionRetentionTtl().AsDuration(), nil
+}
+
 // EnsureNamespace makes the namespace exist with at least the retention given, and returns when the cluster accepts
 // calls on it. It creates a missing namespace and raises a shorter retention; it never lowers one, because closed
 // runs would be deleted earlier than their owner expects. Idempotent; two processes may run it at once.
