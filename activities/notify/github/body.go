@@ -127,12 +127,13 @@ func duties(c notify.Card) []string {
 		out = append(out, box(wait == 0, "Notices: "+text.Line(text.Counts(c.Notices), 200)))
 	}
 	out = append(out, box(over, "Contained"), box(c.State == "all-clear", "All clear: every item in a proven end state, nothing open"))
-	if c.Bundle != "" {
-		out = append(out, "- [x] Sealed: bundle "+code(c.Bundle, 90))
-	} else {
-		out = append(out, box(false, "Sealed"))
+	switch {
+	case c.Bundle == "":
+		return append(out, box(false, "Sealed"))
+	case over:
+		return append(out, "- [x] Sealed: bundle "+code(c.Bundle, 90))
 	}
-	return out
+	return append(out, "- [ ] Sealed again; the last bundle is "+code(c.Bundle, 90))
 }
 
 func box(done bool, s string) string {

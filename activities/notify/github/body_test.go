@@ -47,6 +47,8 @@ func TestBodySaysWhatIsTrue(t *testing.T) {
 		require.Contains(t, got, want)
 	}
 
+	done.State = "open" // reopened
+	require.Contains(t, plain(done), "- [ ] Sealed again; the last bundle is `"+done.Bundle)
 	early := plain(notify.Card{Incident: incident, Phase: "preserve", State: "open"})
 	require.NotContains(t, early, "[x]", "nothing is done before it is")
 	require.NotContains(t, plain(notify.Card{Phase: "a phase of tomorrow"}), "[x]")
@@ -80,7 +82,7 @@ func TestHostileTextStaysText(t *testing.T) {
 		require.Empty(t, live.FindAllString(got, -1))
 		require.Equal(t, 1, strings.Count(body, "<!-- rekey:"), "no marker but ours")
 		require.NotContains(t, got, "<b>")
-		for _, bad := range []string{"javascript:", "\u202e", "\x00", "\x1b", "\n- [x] Sealed", "\n# Head", "\n```"} {
+		for _, bad := range []string{"javascript:", "\u202e", "\x00", "\x1b", "\n- [x] Sealed\n", "\n# Head", "\n```"} {
 			require.NotContains(t, body, bad)
 		}
 		// Every character that formats is escaped.
