@@ -99,6 +99,9 @@ func (x exporter) Export(ctx context.Context, incident string) (io.ReadCloser, e
 		in.Workflows = append(in.Workflows, workflows.WaveID(incident, w.N))
 	}
 	in.Workflows = append(in.Workflows, workflows.WatchID(incident))
+	for _, f := range v.Records {
+		in.Workflows = append(in.Workflows, workflows.RecordID(incident, f.Channel))
+	}
 	b, _, _, err := x.engine.Export(ctx, in)
 	if err != nil {
 		return nil, err

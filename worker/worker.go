@@ -81,6 +81,9 @@ func (p *parts) shared() sdk.Worker {
 	for name, f := range p.engine.Activities() {
 		w.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
 	}
+	for name, f := range p.r.newTeller().activities() {
+		w.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
+	}
 	return w
 }
 
@@ -132,6 +135,7 @@ func Register(r Registry) {
 	r.RegisterWorkflowWithOptions(workflows.Watch, workflow.RegisterOptions{Name: workflows.TypeWatch})
 	r.RegisterWorkflowWithOptions(workflows.Register, workflow.RegisterOptions{Name: workflows.TypeRegister})
 	r.RegisterWorkflowWithOptions(workflows.Account, workflow.RegisterOptions{Name: workflows.TypeAccount})
+	r.RegisterWorkflowWithOptions(workflows.Record, workflow.RegisterOptions{Name: workflows.TypeRecord})
 }
 
 // NewEngine makes the engine's own activities over a Temporal client.

@@ -368,6 +368,12 @@ func (r *incident) start(ctx workflow.Context, w plan.Wave, voted bool) error {
 
 // child starts a workflow that outlives any run of the incident.
 func (r *incident) child(ctx workflow.Context, id, what, typ string, in any) error {
+	_, err := r.spawn(ctx, id, what, typ, in)
+	return err
+}
+
+// spawn is child, and says which run it started.
+func (r *incident) spawn(ctx workflow.Context, id, what, typ string, in any) (workflow.Execution, error) {
 	child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
 		WorkflowID:            id,
 		ParentClosePolicy:     enums.PARENT_CLOSE_POLICY_ABANDON,
@@ -375,7 +381,8 @@ func (r *incident) child(ctx workflow.Context, id, what, typ string, in any) err
 		TypedSearchAttributes: temporal.NewSearchAttributes(AttrIncident.ValueSet(r.in.ID)),
 	}), typ, in)
 	var exec workflow.Execution
-	return child.GetChildWorkflowExecution().Get(ctx, &exec)
+	err := child.GetChildWorkflowExecution().Get(ctx, &exec)
+	return exec, err
 }
 
 func (r *incident) wave(hash string) *WaveRun {

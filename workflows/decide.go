@@ -100,6 +100,7 @@ func (r *incident) decide(ctx workflow.Context, name string, s statement.Signed,
 			role = s.Statement.Role
 		}
 	}
+	r.stir = true
 	var d Decision
 	if no == nil {
 		r.st.Nonces = append(r.st.Nonces, s.Statement.Nonce)

@@ -59,7 +59,7 @@ func (r *incident) takeEvent(ctx workflow.Context, e WaveEvent) {
 		r.waveOver(ctx, *w)
 		r.chapters.keep(ctx, WaveID(r.in.ID, w.Wave.N), "")
 	}
-	r.changed = true
+	r.changed, r.stir = true, true
 }
 
 // waveOver clears up behind a wave: questions that nobody waits for any more are

@@ -15,6 +15,7 @@ import (
 
 	"go.temporal.io/sdk/workflow"
 
+	"rekey/activities/notify"
 	"rekey/internal/canon"
 	"rekey/internal/event"
 	"rekey/internal/view"
@@ -32,6 +33,9 @@ type incident struct {
 	call *caller
 
 	changed    bool
+	stir       bool // something may be worth telling
+	ending     bool // … and nothing will come after it
+	told       *notify.Card
 	containing bool
 	pushing    map[int]bool
 	attrs      attributes
@@ -51,6 +55,7 @@ func Incident(ctx workflow.Context, in IncidentInput) error {
 	}
 	workflow.Go(ctx, r.takeReports)
 	workflow.Go(ctx, r.takeEvents)
+	r.follow(ctx)
 	for n := range r.st.Waves {
 		r.pump(ctx, r.st.Waves[n].Wave.N)
 	}
@@ -85,6 +90,9 @@ func newIncident(ctx workflow.Context, in IncidentInput) (*incident, error) {
 		if in.Reopened != nil {
 			st.NextWave = in.Reopened.Waves + 1
 		}
+	}
+	if st.Told == nil {
+		st.Told = newTold(&in.Settings, in.Reopened)
 	}
 	clk, err := newClock(ctx, in.Settings.Virtual, st.Now, st.ClockSeq)
 	if err != nil {
@@ -215,7 +223,7 @@ func (r *incident) addReport(ctx workflow.Context, rep Report) {
 		r.st.Forgotten, r.st.SecretSince = false, rep.Received
 	}
 	r.st.Reports = append(r.st.Reports, rep)
-	r.changed = true
+	r.changed, r.stir = true, true
 	record(ctx, r.clk.Now(ctx), event.Event{
 		Type: event.EventTrigger, Actor: rep.Actor, Auth: rep.Statement.Statement.Method, FP: rep.Key.FP,
 		SourceTime: canon.Time(rep.Claimed),
@@ -265,6 +273,14 @@ func (r *incident) drainSignals(ctx workflow.Context) {
 		}
 		r.takeEvent(ctx, e)
 	}
+	records := workflow.GetSignalChannel(ctx, SignalRecord)
+	for {
+		var s RecordState
+		if !records.ReceiveAsync(&s) {
+			break
+		}
+		r.takeRecord(s)
+	}
 	r.clk.drain(ctx)
 }
 
@@ -278,12 +294,15 @@ func (r *incident) drain(ctx workflow.Context) error {
 	if err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) }); err != nil {
 		return err
 	}
+	if err := r.farewell(ctx); err != nil {
+		return err
+	}
 	r.drainSignals(ctx)
 	if r.st.Triaged == len(r.st.Reports) {
 		return nil
 	}
 	late := r.st.Reports[r.st.Triaged:]
-	next := IncidentInput{ID: r.in.ID, Settings: r.in.Settings, Reopened: &Reopened{Run: workflow.GetInfo(ctx).WorkflowExecution.RunID, Waves: r.st.NextWave - 1}}
+	next := IncidentInput{ID: r.in.ID, Settings: r.in.Settings, Reopened: &Reopened{Run: workflow.GetInfo(ctx).WorkflowExecution.RunID, Waves: r.st.NextWave - 1, Records: r.recordsView()}}
 	next.State = newState(r.st.NextWave)
 	next.State.Chapters = r.st.Chapters
 	next.State.Reports, next.State.Now, next.State.ClockSeq, next.State.Nonces = late, r.clk.Now(ctx), r.clk.seq, r.st.Nonces
@@ -319,6 +338,7 @@ func (r *incident) enter(ctx workflow.Context, phase string) {
 		return
 	}
 	r.st.Phase = phase
+	r.stir = true
 	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventPhase, Phase: phase})
 	r.upsert(ctx)
 }

@@ -75,6 +75,8 @@ type IncidentState struct {
 	Chapters []Chapter `json:"chapters,omitempty"`
 	Passes   int       `json:"passes,omitempty"`
 	Closing  bool      `json:"closing,omitempty"` // a person asked to close
+	// Told is where the incident is followed; nil: nowhere.
+	Told *Told `json:"told,omitempty"`
 }
 
 func newState(next int) *IncidentState {

@@ -33,6 +33,7 @@ const (
 	TypeWatch    = "Watch"
 	TypeRegister = "Register"
 	TypeAccount  = "Account"
+	TypeRecord   = "Record"
 )
 
 // Names of signals.
@@ -49,6 +50,10 @@ const (
 	SignalStop = "stop"
 	// SignalMore gives a running watch further dead keys ([WatchMore]).
 	SignalMore = "more"
+	// SignalStory is what an incident tells the record of a channel ([Story]).
+	SignalStory = "story"
+	// SignalRecord is how that record stands ([RecordState]).
+	SignalRecord = "record-state"
 )
 
 // UpdateClaim is the register's update ([Claim] -> [ClaimResult]). The updates of
@@ -170,6 +175,9 @@ type Reopened struct {
 	Digest string `json:"digest"`
 	// Waves is how many waves the incident had: numbers go on.
 	Waves int `json:"waves,omitempty"`
+	// Records are where that run was followed: the same places are gone on with, and
+	// so are the numbers of their lines.
+	Records []view.Record `json:"records,omitempty"`
 }
 
 // Report is what a trigger says. It holds no secret: Secret is a handle in the

@@ -48,6 +48,28 @@ const (
 	// seal bounds writing a bundle: 100,000 events take seconds.
 	seal = 5 * time.Minute
 
+	// tell bounds one call to a channel that follows an incident: some pages of a
+	// thread, where the call before may have succeeded. There is no heartbeat: the
+	// next attempt has to wait until this one cannot be running any more anyhow, or a
+	// slow worker would say the same line twice. TellMargin is how long before that
+	// the activity itself gives up.
+	tell = time.Minute
+	// tellSlow is the longest wait between attempts that need a person first: a
+	// right that is missing, a line that is refused. Somebody mends it, and need not
+	// tell rekey.
+	tellSlow = time.Hour
+	// tellBehind is how long a channel may fail before it is shown as behind.
+	tellBehind = time.Minute
+	// tellGiveUp is how long a record goes on trying once its incident is over.
+	tellGiveUp = 30 * 24 * time.Hour
+
+	// gatherLines, gatherCard and gatherBulk are how long news wait for more of
+	// their kind, so that a wave of ten keys is a few messages instead of a hundred.
+	// What wants a person goes at once.
+	gatherLines = 2 * time.Second
+	gatherCard  = 15 * time.Second
+	gatherBulk  = time.Minute
+
 	// backoffFirst and backoffMax pace the repeats of a transient failure.
 	backoffFirst = 2 * time.Second
 	backoffMax   = 5 * time.Minute
@@ -74,6 +96,10 @@ const (
 	// approvalDefault is used where a playbook gives no expiry.
 	approvalDefault = time.Hour
 )
+
+// TellMargin is how long before its time-out an activity of a channel gives up, so
+// that it says so instead of being lost.
+const TellMargin = 10 * time.Second
 
 // summary is what the Temporal UI shows beside a step (200 bytes at most).
 func summary(s string) string {
@@ -144,6 +170,16 @@ func engineOptions(ctx workflow.Context, limit time.Duration, what string) workf
 			MaximumInterval:    10 * time.Second,
 		},
 		Summary: summary(what),
+	})
+}
+
+// recordOptions are for one call to a channel that follows an incident. It has one
+// Temporal attempt: the repeats are in the workflow, where each is on record.
+func recordOptions(ctx workflow.Context, what string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		StartToCloseTimeout: tell,
+		RetryPolicy:         &temporal.RetryPolicy{MaximumAttempts: 1},
+		Summary:             summary(what),
 	})
 }
 

@@ -16,7 +16,7 @@ import (
 func (r *incident) openItems() []string {
 	var out []string
 	for _, s := range r.st.Items {
-		if r.viewOf(s.Key.FP).EndState == "" {
+		if r.peek(s.Key.FP).EndState == "" {
 			out = append(out, s.Key.FP)
 		}
 	}
@@ -151,7 +151,7 @@ func (r *incident) balance() map[string]string {
 	for _, end := range []string{endRevoked, endExpired, endNever, endAccepted, endCustomer} {
 		n := 0
 		for _, s := range r.st.Items {
-			if r.viewOf(s.Key.FP).EndState == end {
+			if r.peek(s.Key.FP).EndState == end {
 				n++
 			}
 		}
@@ -228,6 +228,7 @@ func (r *incident) watch(ctx workflow.Context) error {
 	if len(in.Keys) == 0 {
 		return nil
 	}
+	in.Workflows = append(in.Workflows, r.recordIDs()...)
 	for n := 1; ; n++ {
 		if r.st.WatchUntil.IsZero() {
 			err := r.child(ctx, WatchID(r.in.ID), "use of a dead key raises an alarm", TypeWatch, in)
@@ -264,6 +265,7 @@ func (r *incident) seal(ctx workflow.Context, final bool) error {
 	if !r.st.WatchUntil.IsZero() {
 		ids = append(ids, WatchID(r.in.ID))
 	}
+	ids = append(ids, r.recordIDs()...)
 	now := r.clk.Now(ctx)
 	res, err := engineCall[SealResult](ctx, r.clk, seal, ActivitySeal, "seal the bundle", SealInput{
 		Incident: r.in.ID, View: r.view(workflow.GetInfo(ctx)), Final: final, Workflows: ids, Plans: r.st.Plans, Evidence: r.st.Evidence, Now: now,

@@ -70,6 +70,7 @@ func (r *incident) upsert(ctx workflow.Context) {
 // show keeps the status that the Temporal UI shows: what a person needs at 3 a.m.
 func (r *incident) show(ctx workflow.Context) {
 	r.upsert(ctx)
+	r.stir = true
 	dead := 0
 	for _, s := range r.st.Items {
 		if r.viewOf(s.Key.FP).Death.State == "dead" {
@@ -102,6 +103,14 @@ func (r *incident) items() []view.Item {
 	return out
 }
 
+// ui is the incident's page in the Temporal UI, whatever its run; "" without one.
+func (r *incident) ui() string {
+	if r.set.UI == "" {
+		return ""
+	}
+	return r.set.UI + "/namespaces/" + url.PathEscape(r.set.Namespace) + "/workflows/" + url.PathEscape(IncidentID(r.in.ID))
+}
+
 // view is the incident as contracts section 4 shows it.
 func (r *incident) view(info *workflow.Info) view.Incident {
 	st := r.st
@@ -112,7 +121,7 @@ func (r *incident) view(info *workflow.Info) view.Incident {
 		Playbook:  view.Playbook{Name: r.pb.Name, Version: r.pb.Version, Digest: r.set.Digest},
 		Reports:   []view.Report{},
 		Approvals: []view.Approval{}, Holds: []view.Hold{}, Obligations: []view.Obligation{}, NeedsHuman: append([]view.Human{}, st.Humans...),
-		Refusals: st.Refusals, Contain: st.Contain, Notes: st.Notes, Bundle: st.Bundle,
+		Refusals: st.Refusals, Contain: st.Contain, Notes: st.Notes, Bundle: st.Bundle, Records: r.recordsView(),
 		Times: view.Times{
 			Reported: canon.Time(st.Opened), Aware: canon.Time(st.Opened), Contained: canon.Time(st.Contained), Closed: canon.Time(st.Closed),
 			Sealed: canon.Time(st.Sealed), WatchUntil: canon.Time(st.WatchUntil),
@@ -122,7 +131,7 @@ func (r *incident) view(info *workflow.Info) view.Incident {
 		v.ReopenedFrom = r.in.Reopened.Digest + " run " + r.in.Reopened.Run
 	}
 	if r.set.UI != "" {
-		v.Links = map[string]string{"temporal": r.set.UI + "/namespaces/" + url.PathEscape(r.set.Namespace) + "/workflows/" + url.PathEscape(run.ID) + "/" + run.RunID + "/history"}
+		v.Links = map[string]string{"temporal": r.ui() + "/" + run.RunID + "/history"}
 	}
 	for _, rep := range st.Reports {
 		vr := view.Report{ID: rep.ID, Source: rep.Source, Actor: rep.Actor, Received: canon.Time(rep.Received), Claimed: canon.Time(rep.Claimed), Confidence: rep.Confidence, Reason: rep.Reason, Copies: rep.Copies}

@@ -74,6 +74,7 @@ type world struct {
 	nonce    int
 	open     int // parts of the story that were not played
 	last     view.Incident
+	place    *place // where the incident is followed, if anywhere
 }
 
 type option func(*world)
@@ -152,7 +153,7 @@ func (w *world) begin() {
 	w.env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&recorder{w: w}}})
 	w.env.SetDetachedChildWait(false)
 	for name, f := range map[string]any{
-		workflows.TypeIncident: workflows.Incident, workflows.TypeWave: workflows.Wave, workflows.TypeWatch: workflows.Watch, workflows.TypeRegister: workflows.Register,
+		workflows.TypeIncident: workflows.Incident, workflows.TypeWave: workflows.Wave, workflows.TypeWatch: workflows.Watch, workflows.TypeRegister: workflows.Register, workflows.TypeRecord: workflows.Record,
 	} {
 		w.env.RegisterWorkflowWithOptions(f, workflow.RegisterOptions{Name: name})
 	}
@@ -168,6 +169,9 @@ func (w *world) begin() {
 		workflows.ActivityArchive:  w.doArchive,
 	} {
 		w.env.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
+	}
+	if w.place != nil {
+		w.place.register(w)
 	}
 	for _, v := range activities.Verbs() {
 		if _, ok := w.set.Kinds["awsiam/user-access-key"].Verbs[v]; ok {

@@ -96,6 +96,14 @@ const (
 	EventClosed          = "incident.closed"
 	EventSealed          = "bundle.sealed"
 	EventGap             = "record.gap"
+	// EventRecordTold: a channel that follows the incident has taken what the engine
+	// told it. Verb is open, append or close; Attrs hold the channel, the place, and
+	// of a line its number, kind, text, time and the vendor's receipt.
+	EventRecordTold = "record.told"
+	// EventRecordBehind and EventRecordCaught: a channel does not keep up, and does
+	// again. Result is the class of the failure ("gave-up" when it was the last).
+	EventRecordBehind = "record.behind"
+	EventRecordCaught = "record.caught-up"
 )
 
 // Redaction classes.

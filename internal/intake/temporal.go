@@ -76,6 +76,7 @@ func (t Temporal) State(ctx context.Context, incident string) (State, error) {
 				closed.Waves = max(closed.Waves, w.N)
 			}
 		}
+		closed.Records = v.Records
 		for _, r := range v.Reports {
 			closed.Reports = append(closed.Reports, r.ID)
 		}

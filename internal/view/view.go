@@ -32,6 +32,7 @@ type Incident struct {
 	Refusals     []Refusal         `json:"refusals,omitempty"`
 	Contain      *Contain          `json:"contain_on_report,omitempty"`
 	Notes        []Note            `json:"notes,omitempty"`
+	Records      []Record          `json:"records,omitempty"`
 }
 
 // SchemaIncident is the schema name of [Incident].
@@ -294,6 +295,28 @@ type Note struct {
 	At    string `json:"at"`
 	Actor string `json:"actor"`
 	Text  string `json:"text"`
+}
+
+// Record is a place that follows the incident: a thread, an issue.
+type Record struct {
+	Channel string `json:"channel"`
+	// State is opening, following, behind or closed. What stands in the bundle does
+	// not depend on it.
+	State string `json:"state"`
+	// Where and ID are the place, once it is known: a Slack channel and a timestamp,
+	// a repository and the number of an issue.
+	Where string `json:"where,omitempty"`
+	ID    string `json:"id,omitempty"`
+	URL   string `json:"url,omitempty"`
+	// Lines is how many turning points there are, Behind how many of them the place
+	// does not show as far as the incident knows.
+	Lines  int64 `json:"lines"`
+	Behind int64 `json:"behind,omitempty"`
+	// Why and Since say what keeps it behind.
+	Why   string `json:"why,omitempty"`
+	Since string `json:"since,omitempty"`
+	// Run is the run of the workflow that keeps the place.
+	Run string `json:"run,omitempty"`
 }
 
 // List is `incident list --json`.
