@@ -146,7 +146,15 @@ const markerPrefix = "rekey/1 "
 // variables and files would add is taken out: only rekey.yaml counts.
 func (c *Client) connConfig(e endpoint) (*pgx.ConnConfig, error) {
 	u := url.URL{Scheme: "postgres", Host: hostPort(e.host, e.port), Path: "/" + e.database, User: url.UserPassword("nobody", "nobody"), RawQuery: "sslmode=disable"}
+	auth := c.account.Settings["auth"]
+	if auth == "" {
+		auth = defaultAuth
+	}
+	u.RawQuery += "&require_auth=" + url.QueryEscape(auth)
 	cfg, err := pgx.ParseConfig(u.String())
+	if err != nil && c.account.Settings["auth"] != "" {
+		return nil, errors.New("auth must be words of libpq's require_auth with commas between, such as scram-sha-256,md5")
+	}
 	if err != nil {
 		return nil, errors.New("base_url cannot be used; is PGSERVICE set in the environment? take it away")
 	}
@@ -160,10 +168,6 @@ func (c *Client) connConfig(e endpoint) (*pgx.ConnConfig, error) {
 	cfg.Fallbacks, cfg.ValidateConnect, cfg.AfterConnect = nil, nil, nil
 	cfg.KerberosSrvName, cfg.KerberosSpn = "", ""
 	cfg.ConnectTimeout = min(c.timeout, 10*time.Second)
-	cfg.RequireAuth = defaultAuth
-	if s := c.account.Settings["auth"]; s != "" {
-		cfg.RequireAuth = s
-	}
 	ms := fmt.Sprint(min(c.timeout, 10*time.Second).Milliseconds())
 	cfg.RuntimeParams = map[string]string{
 		"application_name": c.marker, "search_path": "pg_catalog", "client_encoding": "UTF8", "timezone": "UTC", "datestyle": "ISO",

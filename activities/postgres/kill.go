@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"rekey/activities"
@@ -177,18 +178,26 @@ func (c *Client) EndSessions(ctx context.Context, req activities.EndSessionsRequ
 // terminate tells the sessions of the role to end and gives those that were there.
 func (s *session) terminate(ctx context.Context, r role, before time.Time) ([]int32, *activities.Fault) {
 	type told struct {
-		PID int32
-		OK  bool
+		PID    int32
+		Young  bool // begun after before, of a role that may log in
+		Hidden bool // we may not see when it began
+		Told   bool
 	}
-	// Workers of a parallel query end with their leader.
-	found, f := rows[told](ctx, s, opTerminate, `SELECT pid, pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
-		WHERE usesysid = $1 AND pid <> pg_catalog.pg_backend_pid() AND backend_type <> 'parallel worker'
-		AND (NOT (SELECT rolcanlogin FROM pg_catalog.pg_roles WHERE oid = $1) OR backend_start <= $2)`, r.OID, before)
+	// Workers of a parallel query end with their leader. Who may not see a session's
+	// details reads NULL there, never a wrong value.
+	found, f := rows[told](ctx, s, opTerminate, `SELECT pid, young, hidden, CASE WHEN NOT young AND NOT hidden THEN pg_catalog.pg_terminate_backend(pid) ELSE false END FROM (
+		SELECT a.pid, r.rolcanlogin AND coalesce(a.backend_start > $2, false) AS young, r.rolcanlogin AND a.backend_start IS NULL AS hidden
+		FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
+		WHERE a.usesysid = $1 AND a.pid <> pg_catalog.pg_backend_pid() AND a.backend_type IS DISTINCT FROM 'parallel worker') x`, r.OID, before)
 	if f != nil {
 		if f.Class == activities.ClassUnclear {
 			f.Class = activities.ClassTransient // ending what has ended is no harm
 		}
 		return nil, f
+	}
+	found = slices.DeleteFunc(found, func(t told) bool { return t.Young })
+	if slices.ContainsFunc(found, func(t told) bool { return t.Hidden }) {
+		return nil, &activities.Fault{Class: activities.ClassDenied, Op: opTerminate, Detail: "our role may not see when sessions of other roles began", Permission: rightStats}
 	}
 	n := len(s.l.evidence) - 1
 	if len(found) == 0 && n > 0 && s.l.evidence[n-1].Op == opTerminate {

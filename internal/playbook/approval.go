@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"rekey/activities"
 	"rekey/playbooks"
 )
 
@@ -53,12 +54,26 @@ func (c *checker) approvals() {
 	if _, ok := c.pb.Approvals[playbooks.ApproveRung]; !ok && len(c.pb.Ladder.Approved) > 0 {
 		c.problem(codeNoApproval, "ladder.approved", "nobody is named to approve these rungs", "add approvals.rung")
 	}
-	if _, ok := c.pb.Approvals[playbooks.ApproveRestore]; !ok {
-		for i, r := range c.pb.Decide {
-			if slices.Contains(c.pb.Strategy(r.Strategy).Steps, playbooks.StepWaitQuiet) {
-				c.warn(codeNoApproval, fmt.Sprintf("decide[%d]", i), "it waits for complaints, and nobody is named to approve a Restore", "add approvals.restore")
-				break
-			}
+}
+
+// restore warns where a complaint could be answered by a Restore that nobody is named
+// to approve. A provider without the verb has none to approve.
+func (c *checker) restore(info ProviderInfo) {
+	if _, ok := c.pb.Approvals[playbooks.ApproveRestore]; ok {
+		return
+	}
+	if info != nil {
+		if d, ok := info.Descriptor(c.pb.Match.Provider); ok && !slices.ContainsFunc(d.Kinds, func(k activities.KindInfo) bool {
+			_, has := k.Verbs[activities.Restore]
+			return has
+		}) {
+			return
+		}
+	}
+	for i, r := range c.pb.Decide {
+		if slices.Contains(c.pb.Strategy(r.Strategy).Steps, playbooks.StepWaitQuiet) {
+			c.warn(codeNoApproval, fmt.Sprintf("decide[%d]", i), "it waits for complaints, and nobody is named to approve a Restore", "add approvals.restore")
+			return
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"rekey/activities"
 	"rekey/activities/awsiam"
+	"rekey/activities/postgres"
 	"rekey/internal/playbook"
 	"rekey/playbooks"
 )
@@ -17,7 +18,7 @@ import (
 // What ships passes its own validator without a warning, against the provider it
 // is for, and has a page for the person on call.
 func TestShippedPlaybooks(t *testing.T) {
-	providers := playbook.Descriptors([]activities.Descriptor{awsiam.Provider().Descriptor})
+	providers := playbook.Descriptors([]activities.Descriptor{awsiam.Provider().Descriptor, postgres.Provider().Descriptor})
 	require.Contains(t, playbook.Shipped(), "aws-access-key")
 	for _, name := range playbook.Shipped() {
 		l, err := playbook.Load(name, playbook.WithProviders(providers))

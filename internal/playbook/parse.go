@@ -53,6 +53,7 @@ func Parse(file string, src []byte, opts ...Option) (*playbooks.Playbook, Proble
 	c.values()
 	c.rules()
 	c.approvals()
+	c.restore(o.providers)
 	c.danger()
 	if o.providers != nil {
 		c.provider(o.providers)
