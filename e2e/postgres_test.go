@@ -156,14 +156,14 @@ dependents: [{id: payments-api, keys: [app], owner: payments, outage_budget: 30m
 	}, 30*time.Second, 200*time.Millisecond)
 	vote := func(name string) {
 		t.Helper()
-		v := r.until(id, "the question for "+name, 40*time.Second, func(v view.Incident) bool { _, ok := open(v, name); return ok })
+		v := r.until(id, "the question for "+name, 60*time.Second, func(v view.Incident) bool { _, ok := open(v, name); return ok })
 		q, _ := open(v, name)
 		for _, who := range []string{"ann", "bob"} {
 			o := r.rekey("", "incident", "approve", id, "--wave", q.WaveHash, "--approval", q.ID, "--identity", people[who].identity, "--json")
 			require.Zero(t, o.code, o.out+o.errOut)
 		}
 	}
-	vote("reissue-first")
+	vote("strategy")
 	// The owner is told before anything is cut; by then the application has moved.
 	v := r.until(id, "the notice to the owner", 60*time.Second, func(v view.Incident) bool { return len(v.NeedsHuman) > 0 })
 	require.True(t, pg.Works(t, "app", leaked), "nothing is cut yet")
