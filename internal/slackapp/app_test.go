@@ -127,14 +127,12 @@ func TestWhoCannotBeToldIsNobody(t *testing.T) {
 
 func TestSlackIsAskedOnceAMinute(t *testing.T) {
 	w := newWorld(t)
-	at := time.Now()
-	w.clock = func() time.Time { return at }
 	for range 3 {
 		w.typed(t, reader, "list")
 	}
 	require.Equal(t, 1, w.vendor.count("/api/users.info"))
 	require.Equal(t, 1, w.vendor.count("/api/usergroups.users.list"))
-	w.clock = func() time.Time { return at.Add(61 * time.Second) }
+	w.skew.Store(int64(61 * time.Second))
 	w.vendor.mu.Lock()
 	w.vendor.users[reader] = person(reader, map[string]any{"is_restricted": true})
 	w.vendor.mu.Unlock()
@@ -261,8 +259,7 @@ func TestAVoteDoesNotCountLongAfterItWasMeant(t *testing.T) {
 	w := newWorld(t)
 	w.set(func() { w.down = errors.New("connection refused") })
 	require.Contains(t, w.typed(t, alice, "approve "+known+" a1"), "kept for 10 minutes")
-	began := time.Now()
-	w.clock = func() time.Time { return began.Add(11 * time.Minute) }
+	w.skew.Store(int64(11 * time.Minute))
 	running(t, w.start(t))
 	require.Contains(t, w.later(t, 1), "not done")
 	w.idle(t)
@@ -309,15 +306,14 @@ func TestTheAnswerComesByMessageWhenItsURLHasLapsed(t *testing.T) {
 	w.set(func() { w.down = errors.New("connection refused") })
 	w.typed(t, alice, "report awsiam "+keyID)
 	w.set(func() { w.down = nil })
-	began := time.Now()
-	w.clock = func() time.Time { return began.Add(2 * time.Hour) }
+	w.skew.Store(int64(2 * time.Hour))
 	running(t, w.start(t))
 	w.idle(t)
 	require.Len(t, w.reports(), 1, "a report is evidence: it is taken late rather than never")
 	require.Empty(t, w.vendor.got())
-	require.Len(t, w.vendor.posts, 1)
-	require.Equal(t, alice, w.vendor.posts[0].Get("channel"))
-	require.Contains(t, w.vendor.posts[0].Get("blocks"), known)
+	require.Len(t, w.vendor.messages(), 1)
+	require.Equal(t, alice, w.vendor.messages()[0].Get("channel"))
+	require.Contains(t, w.vendor.messages()[0].Get("blocks"), known)
 }
 
 func TestOptionsAreNeeded(t *testing.T) {

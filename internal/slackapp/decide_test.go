@@ -219,12 +219,12 @@ func TestTheDenyButtonAsksWhy(t *testing.T) {
 	rec := w.send(w.App, w.click(bob, notify.ActionDeny, notify.ButtonValue(known, "a1", wave)))
 	require.Equal(t, http.StatusOK, rec.Code)
 	w.idle(t)
-	require.Len(t, w.vendor.views, 1)
+	require.Len(t, w.vendor.modals(), 1)
 	require.Empty(t, w.decisions())
 	require.Zero(t, w.vendor.count("/api/users.info"), "nothing slow before a trigger_id lapses")
 	w.set(func() { w.hang = nil })
 
-	rec = w.send(w.App, w.submit(t, bob, w.vendor.views[0], "the wrong\naccount"))
+	rec = w.send(w.App, w.submit(t, bob, w.vendor.modals()[0], "the wrong\naccount"))
 	require.Equal(t, http.StatusOK, rec.Code)
 	require.Empty(t, rec.Body.String(), "an empty answer closes the modal")
 	require.Contains(t, w.later(t, 1), "against a1 is counted")
@@ -233,9 +233,9 @@ func TestTheDenyButtonAsksWhy(t *testing.T) {
 	require.Equal(t, []string{"deny", "a1", wave, "the wrong account"}, []string{w.decisions()[0].Statement.Action, w.decisions()[0].Statement.Approval, w.decisions()[0].Statement.WaveHash, w.decisions()[0].Statement.Text})
 
 	n := len(w.vendor.got())
-	w.send(w.App, w.submit(t, reader, w.vendor.views[0], "me too"))
+	w.send(w.App, w.submit(t, reader, w.vendor.modals()[0], "me too"))
 	require.Contains(t, w.later(t, n+1), "votes and holds", "the modal's answer is checked like every request")
-	w.send(w.App, w.submit(t, bob, w.vendor.views[0], "  "))
+	w.send(w.App, w.submit(t, bob, w.vendor.modals()[0], "  "))
 	require.Contains(t, w.later(t, n+2), "needs a reason")
 	require.Len(t, w.decisions(), 1)
 }
@@ -244,7 +244,7 @@ func TestTheDenyButtonOfOthersOpensNothing(t *testing.T) {
 	w := newWorld(t)
 	w.send(w.App, w.click("U0NOBODY", notify.ActionDeny, notify.ButtonValue(known, "a1", wave)))
 	require.Contains(t, w.later(t, 1), "does not know you")
-	require.Empty(t, w.vendor.views)
+	require.Empty(t, w.vendor.modals())
 }
 
 func TestAModalThatCannotBeOpenedSaysWhatToType(t *testing.T) {

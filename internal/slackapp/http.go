@@ -72,7 +72,7 @@ func (a *App) take(w http.ResponseWriter, r *http.Request, kind string, limit in
 		w.WriteHeader(http.StatusOK)
 		return
 	}
-	d, ack, err := a.accept(req, raw)
+	d, ack, err := a.accept(req, raw, true)
 	if err != nil {
 		a.no(w, http.StatusServiceUnavailable, "inbox", "rekey could not keep the request", "nothing was started; look at the disk of the data directory, then try again")
 		return
@@ -136,8 +136,9 @@ func (a *App) no(w http.ResponseWriter, status int, code, message, do string) {
 }
 
 // accept keeps a request and starts it. ack is what to acknowledge with, nil for an
-// empty body; d.acknowledged is to be called when that was sent.
-func (a *App) accept(req request, raw []byte) (d *delivery, ack []byte, err error) {
+// empty body; d.acknowledged is to be called when that was sent. With wait, what is
+// done quickly is answered by the acknowledgement.
+func (a *App) accept(req request, raw []byte, wait bool) (d *delivery, ack []byte, err error) {
 	req.ID, req.At = keyOf(req.Kind, raw), a.Now().UTC().Truncate(time.Millisecond)
 	content, err := json.Marshal(req)
 	if err != nil {
@@ -167,7 +168,7 @@ func (a *App) accept(req request, raw []byte) (d *delivery, ack []byte, err erro
 	default:
 		return nil, working(), nil // the next sweep takes it
 	}
-	if req.Kind != kindCommand {
+	if req.Kind != kindCommand || !wait {
 		a.start(req.ID, nil)
 		return nil, nil, nil
 	}

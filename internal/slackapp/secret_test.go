@@ -103,7 +103,7 @@ func TestASecretAnywhereElseStopsTheCommand(t *testing.T) {
 
 	w.send(w.App, w.click(bob, notify.ActionDeny, notify.ButtonValue(known, "a1", wave)))
 	w.idle(t)
-	w.send(w.App, w.submit(t, bob, w.vendor.views[0], "it is "+hidden))
+	w.send(w.App, w.submit(t, bob, w.vendor.modals()[0], "it is "+hidden))
 	require.Contains(t, w.later(t, 1), "Nothing was done", "in a modal too")
 	require.Empty(t, w.decisions())
 	for _, field := range []string{"user_name", "channel_name", "team_domain", "command", "token"} {

@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -81,6 +82,8 @@ type vendor struct {
 	down    bool
 	refuse  bool // response_urls answer 404
 	socket  http.HandlerFunc
+	// elsewhere is where apps.connections.open sends to, "": here.
+	elsewhere string
 }
 
 func person(id string, change map[string]any) map[string]any {
@@ -149,7 +152,11 @@ func (v *vendor) serve(w http.ResponseWriter, r *http.Request) {
 		v.posts = append(v.posts, form)
 		reply(map[string]any{"ok": true, "channel": "D1", "ts": "1.1"})
 	case r.URL.Path == "/api/apps.connections.open":
-		reply(map[string]any{"ok": true, "url": "ws" + strings.TrimPrefix(v.URL, "http") + "/ws"})
+		to := v.URL
+		if v.elsewhere != "" {
+			to = v.elsewhere
+		}
+		reply(map[string]any{"ok": true, "url": "ws" + strings.TrimPrefix(to, "http") + "/ws"})
 	default:
 		w.WriteHeader(http.StatusNotFound)
 	}
@@ -288,7 +295,7 @@ type world struct {
 	signing string
 	server  *people.Voters
 	options slackapp.Options
-	clock   func() time.Time
+	skew    atomic.Int64 // of the app's clock
 	n       int
 }
 
@@ -317,7 +324,7 @@ func random(t *testing.T) string {
 
 func newWorld(t *testing.T, change ...func(*slackapp.Options)) *world {
 	t.Helper()
-	w := &world{engine: &engine{}, vendor: newVendor(t), log: &buffer{}, data: t.TempDir(), signing: random(t), clock: time.Now}
+	w := &world{engine: &engine{}, vendor: newVendor(t), log: &buffer{}, data: t.TempDir(), signing: random(t)}
 	w.view = view.Incident{
 		ID: known, Severity: "high", State: "waiting", Phase: "approve", Totals: view.Totals{Items: 1, Open: 1},
 		Items:     []view.Item{{FP: itemFP, Short: "aaaaaaaaaaaa", Provider: "awsiam", Account: "prod", KeyID: keyID, Strategy: "revoke-now", Step: "Probe"}},
@@ -342,7 +349,7 @@ func newWorld(t *testing.T, change ...func(*slackapp.Options)) *world {
 	bot := "xoxb-" + random(t)
 	w.options = slackapp.Options{
 		Config: cfg, Reports: w.engine, Incidents: w.engine, Providers: descriptors(), Signer: signer, Inbox: box, Redact: red, HTTP: hc,
-		Log: slog.New(slog.NewJSONHandler(w.log, nil)), Now: func() time.Time { return w.clock() },
+		Log: slog.New(slog.NewJSONHandler(w.log, nil)), Now: func() time.Time { return time.Now().Add(time.Duration(w.skew.Load())) },
 		Account: activities.Account{Name: "slack", AllowPrivate: true, Settings: map[string]string{"team": team, "base_url": w.vendor.URL + "/api/"},
 			Credential: func(name string) (secret.Value, error) {
 				return secret.New([]byte(map[string]string{"bot_token": bot, "signing_secret": w.signing, "app_token": "xapp-" + bot}[name])), nil
@@ -481,6 +488,19 @@ func (w *world) later(t *testing.T, n int) string {
 	t.Helper()
 	require.Eventually(t, func() bool { return len(w.vendor.got()) >= n }, 20*time.Second, 5*time.Millisecond, "no answer came")
 	return textOf(t, w.vendor.got()[n-1])
+}
+
+// modals and posts are what the app asked of Slack.
+func (v *vendor) modals() []string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return append([]string{}, v.views...)
+}
+
+func (v *vendor) messages() []url.Values {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return append([]url.Values{}, v.posts...)
 }
 
 func (w *world) idle(t *testing.T) {
