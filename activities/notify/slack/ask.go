@@ -35,6 +35,9 @@ func (s *sheet) asks(c notify.Card) {
 		s.add(bs...)
 		shown++
 	}
+	if len(open) > 0 {
+		s.add(slack.NewDividerBlock()) // what follows is no part of the last question
+	}
 	if n := len(open) - shown + c.MoreAsks; n > 0 {
 		s.add(section(maxSection, fmt.Sprintf("*%s not shown here:* %s", text.Plural(n, "more open question"), code("rekey incident show "+c.Incident, 80))))
 	}
@@ -70,7 +73,7 @@ func ask(c notify.Card, a notify.Ask, m measure) []slack.Block {
 		lines = append(lines, "• "+esc(text.Vote(v)))
 	}
 	lines = append(lines, outside(c, a)...)
-	if a.WaveHash != "" {
+	if a.WaveHash != "" && text.Outside(a) == 0 { // else it stands in the command
 		lines = append(lines, "*Wave hash:* "+code(a.WaveHash, 80))
 	}
 	out := []slack.Block{slack.NewDividerBlock(), section(maxSection, slices.DeleteFunc(lines, func(l string) bool { return l == "" })...)}
@@ -107,7 +110,10 @@ func buttons(c notify.Card, a notify.Ask, price []string) slack.Block {
 	button := func(action, word string, style slack.Style) *slack.ButtonBlockElement {
 		b := slack.NewButtonBlockElement(action, value, plainText(word, 75)).WithStyle(style)
 		b.AccessibilityLabel = text.Line(word+" "+subject+" of "+c.Incident, 75)
-		said := fmt.Sprintf("%s. Price: %s.", text.Line(subject, 90), text.Line(strings.Join(price, "; "), 130))
+		said := "Price: " + text.Line(strings.Join(price, "; "), 230) + "."
+		if action == notify.ActionDeny {
+			said = "What is asked is then not done. " + text.Line("Its price was to be: "+strings.Join(price, "; "), 200) + "."
+		}
 		if a.WaveHash != "" {
 			said += " Hash " + shortHash(a.WaveHash)
 		}

@@ -43,21 +43,27 @@ func Blocks(c notify.Card, marker string) []slack.Block {
 // headline is what a phone shows of the card.
 func headline(c notify.Card) string {
 	return fmt.Sprintf("%s · %s · %s · phase %s", strings.ToUpper(text.Line(c.Severity, 20)), text.Line(c.Incident, 40),
-		state(c.State), text.Line(c.Phase, 20))
+		state(c), text.Line(c.Phase, 20))
 }
 
-func state(s string) string {
-	switch s {
+func state(c notify.Card) string {
+	switch c.State {
 	case "all-clear":
 		return "ALL CLEAR"
 	case "contained":
 		return "CONTAINED"
 	case "waiting":
-		return "WAITING FOR PEOPLE"
+		if c.Contained.IsZero() {
+			return "NOT CONTAINED, WAITS FOR PEOPLE"
+		}
+		return "OPEN AGAIN, WAITS FOR PEOPLE"
 	case "open":
-		return "NOT CONTAINED"
+		if c.Contained.IsZero() {
+			return "NOT CONTAINED"
+		}
+		return "OPEN AGAIN"
 	}
-	return text.Line(s, 30)
+	return text.Line(c.State, 30)
 }
 
 // Fallback is the card in one line, for notifications and screen readers.

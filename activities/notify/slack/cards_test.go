@@ -20,7 +20,7 @@ func waiting() notify.Card {
 		Incident: incident, Title: "Leaked AWS IAM user access key", Phase: "approve", State: "waiting", Severity: "critical",
 		Key: "awsiam/prod user-access-key a41c09be77d2 AKIAIOSFODNN7EXAMPLE", Reporter: "github secret scanning", Opened: at,
 		Scope: notify.Scope{Version: 2, Items: 3, Open: 3, Reachable: 5, Unseen: 1, Dark: 1},
-		Steps: []notify.Count{{Name: "Probe", N: 1}, {Name: "waiting", N: 2}},
+		Steps: []notify.Count{{Name: "Revoke", N: 1}, {Name: "waiting", N: 2}},
 		Dead:  []notify.Count{{Name: "A", N: 1}},
 		Breaks: []notify.Break{
 			{Dependent: "billing", Owner: "platform", Outage: 2 * time.Minute, Budget: 30 * time.Minute},

@@ -198,7 +198,7 @@ func Subject(a notify.Ask) string {
 		out = append(out, fmt.Sprintf("wave %d", a.Wave))
 	}
 	if a.For != "strategy" && a.For != "" {
-		out = append(out, Line(a.For, 40))
+		out = append(out, strings.ToUpper(Line(a.For, 40))) // it is no step like the others
 	}
 	if a.Strategy != "" {
 		out = append(out, Line(a.Strategy, 40))
@@ -238,7 +238,7 @@ func Approvals(a notify.Ask) int {
 
 // Needs says how many votes are wanted, of whom and from where.
 func Needs(a notify.Ask) string {
-	s := fmt.Sprintf("%d of %s", Approvals(a), Plural(a.Needed, "vote"))
+	s := fmt.Sprintf("%d of %s given", Approvals(a), Plural(a.Needed, "vote"))
 	if len(a.Roles) > 0 {
 		var roles []string
 		for i, r := range a.Roles {
@@ -248,7 +248,7 @@ func Needs(a notify.Ask) string {
 			}
 			roles = append(roles, Line(r, 30))
 		}
-		s += " by " + strings.Join(roles, " or ")
+		s += ", by " + strings.Join(roles, " or ")
 	}
 	if n := Outside(a); n > 0 {
 		s += fmt.Sprintf(", %d of them outside Slack", n)
@@ -297,7 +297,7 @@ func Item(i notify.Item) string {
 	if i.End != "" {
 		add("ended: " + Line(i.End, 40))
 	} else if i.Step != "" {
-		add("at " + Line(i.Step, 30))
+		add("step " + Line(i.Step, 30))
 	}
 	if i.Death != "" {
 		s := "old key " + Line(i.Death, 30)

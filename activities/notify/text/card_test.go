@@ -71,8 +71,8 @@ func TestNeedsAndVotes(t *testing.T) {
 		For: "irreversible", Wave: 2, Strategy: "revoke-now", Items: 1, Calls: 3, Needed: 2, Outside: 5, Roles: []string{"commander", "security"}, Expires: at,
 		Votes: []notify.Vote{{Actor: "oncall-1", Role: "commander", Vote: "approve", Auth: "cli-key"}, {Actor: "oncall-2", Vote: "deny", Auth: "slack"}},
 	}
-	require.Equal(t, "1 of 2 votes by commander or security, 2 of them outside Slack, until 2026-11-22 02:12 UTC", text.Needs(a))
-	require.Equal(t, "wave 2, irreversible, revoke-now, 1 item, 3 calls", text.Subject(a))
+	require.Equal(t, "1 of 2 votes given, by commander or security, 2 of them outside Slack, until 2026-11-22 02:12 UTC", text.Needs(a))
+	require.Equal(t, "wave 2, IRREVERSIBLE, revoke-now, 1 item, 3 calls", text.Subject(a))
 	require.Equal(t, "oncall-1 (commander): approve, cli-key", text.Vote(a.Votes[0]))
 }
 
@@ -80,7 +80,7 @@ func TestCardSentences(t *testing.T) {
 	c := notify.Card{Scope: notify.Scope{Version: 1, Items: 3}, Dead: []notify.Count{{Name: "A", N: 1}, {Name: "C", N: 1}}}
 	require.Equal(t, "2 of 3 items (1 grade A: the old key was refused, 1 grade C: attested by a person)", text.Dead(c))
 	require.Equal(t, "call the vendor (owner: nobody yet, due 2026-11-22 02:12 UTC)", text.Task(notify.Task{What: "call\nthe vendor", Due: at}, 200))
-	require.Equal(t, "revoke-now, at Probe, old key proving, new key issued, waits for a vote",
+	require.Equal(t, "revoke-now, step Probe, old key proving, new key issued, waits for a vote",
 		text.Item(notify.Item{Strategy: "revoke-now", Step: "Probe", Death: "proving", Adoption: "issued", Waits: "a vote"}))
 	require.Equal(t, "revoke-now, ended: revoked-verified, old key dead (grade A)",
 		text.Item(notify.Item{Strategy: "revoke-now", Step: "done", End: "revoked-verified", Death: "dead", Grade: "A"}))
