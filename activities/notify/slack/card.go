@@ -123,14 +123,14 @@ func (s *sheet) room(json, blocks int, bs ...slack.Block) bool {
 	return total+json <= maxJSON && len(s.blocks)+len(bs)+blocks <= maxBlocks
 }
 
-func (s *sheet) add(bs ...slack.Block) bool {
+// add takes them if there is room; callers that can do with less ask first.
+func (s *sheet) add(bs ...slack.Block) {
 	if !s.room(0, 0, bs...) {
-		return false
+		return
 	}
 	for _, b := range bs {
 		s.blocks, s.size = append(s.blocks, b), s.size+size(b)
 	}
-	return true
 }
 
 // foot keeps this much, so that the links are always there.
@@ -177,6 +177,9 @@ func progress(c notify.Card) []string {
 	if len(c.Ends) > 0 {
 		out = append(out, "*Items ended:* "+esc(text.Line(text.Counts(c.Ends), 400)))
 	}
+	if len(c.Notices) > 0 {
+		out = append(out, "*Notices:* "+esc(text.Line(text.Counts(c.Notices), 200)))
+	}
 	return out
 }
 
@@ -221,10 +224,15 @@ func foot(c notify.Card) slack.Block {
 	if c.Bundle != "" {
 		parts = append(parts, "bundle "+code(c.Bundle, 80))
 	}
-	if link := link(c.UI, "Temporal UI"); link != "" {
-		parts = append(parts, link)
+	with := func(parts ...string) slack.Block {
+		return slack.NewContextBlock("", mrkdwn(strings.Join(parts, " · ")))
 	}
-	return slack.NewContextBlock("", mrkdwn(strings.Join(parts, " · ")))
+	if link := link(c.UI, "Temporal UI"); link != "" {
+		if b := with(append(parts, link)...); size(b) <= footJSON {
+			return b
+		}
+	}
+	return with(parts...)
 }
 
 // link is our own link, to an address of the configuration. What is no plain web

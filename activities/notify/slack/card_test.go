@@ -104,6 +104,7 @@ func accepted(t *testing.T, blocks []slackgo.Block) {
 
 func TestCardSaysWhatIsNeededToDecide(t *testing.T) {
 	c := waiting()
+	c.Notices = []notify.Count{{Name: "queued", N: 1}, {Name: "sent", N: 3}}
 	blocks := slack.Blocks(c, incident)
 	accepted(t, blocks)
 	got := shown(t, blocks)
@@ -116,7 +117,7 @@ func TestCardSaysWhatIsNeededToDecide(t *testing.T) {
 		"nightly-export (owner unknown): down 45 min, OVER its budget of 30 min",
 		"1 of 2 votes given, by commander or security, until 2026-11-22 03:30 UTC", "oncall-1 (commander): approve, slack", "`" + waveHash + "`",
 		"0 of 2 votes given, by commander or security, 1 of them outside Slack", "Slack alone cannot approve this",
-		"1 of 3 items (1 grade A: the old key was refused)", "Revoke 1, waiting 2",
+		"1 of 3 items (1 grade A: the old key was refused)", "Revoke 1, waiting 2", "*Notices:* queued 1, sent 3",
 		"Take the key out of the build image", "(owner: platform, due 2026-11-22 07:12 UTC)",
 		"old key dead (grade A)", "|Temporal UI>",
 	} {
@@ -218,6 +219,10 @@ func TestCardOfAnySizeIsAccepted(t *testing.T) {
 	accepted(t, blocks)
 	require.GreaterOrEqual(t, strings.Count(shown(t, blocks), "Votes wanted"), 2)
 	accepted(t, slack.Blocks(notify.Card{}, "m"))
+
+	// An address that would fill the foot is left out of it, not the foot.
+	c.UI = "https://temporal.example/?" + strings.Repeat("&", 400)
+	require.Contains(t, shown(t, slack.Blocks(c, incident)), "rekey incident show "+incident)
 }
 
 // spans are shown as they are, whatever is in them.
