@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -21,21 +22,14 @@ const checkLimit = time.Minute
 
 // What can be told of a permission of ours without using it.
 const (
-	allowed = "allowed"
-	denied  = "denied"
-	unknown = "unknown" // it cannot be told without doing it
+	allowed = activities.RightAllowed
+	denied  = activities.RightDenied
+	unknown = activities.RightUnknown // it cannot be told without doing it
 )
 
-// A selfCheck asks a provider about our own credential. It only reads.
-type selfCheck interface {
-	// Identity is who we are there, in the provider's words. Errors are *selfFault.
-	Identity(ctx context.Context) (string, error)
-	// May tells for each permission whether we have it: allowed, denied, unknown.
-	May(ctx context.Context, permissions []string) map[string]string
-	// Skew is how far the provider's clock is ahead of ours, as of the last answer;
-	// false before there was one with a date.
-	Skew() (time.Duration, bool)
-}
+// A selfCheck asks a provider about our own credential. It only reads. Errors are
+// *selfFault or *activities.Fault.
+type selfCheck = activities.SelfChecker
 
 // A selfFault says why our own credential could not be looked at. It holds nothing
 // that the provider said.
@@ -44,8 +38,12 @@ type selfFault struct{ why, do string }
 func (f *selfFault) Error() string { return f.why + ": " + f.do }
 
 // newSelfCheck gives the check of a provider; false where it has none. A provider
-// that can be checked is added here.
-func newSelfCheck(code string, a activities.Account, client *http.Client) (selfCheck, bool) {
+// brings its own by implementing activities.SelfChecker; the one of AWS is here,
+// because it needs clients of services that the provider itself does not call.
+func newSelfCheck(code string, opened any, a activities.Account, client *http.Client) (selfCheck, bool) {
+	if self, ok := opened.(activities.SelfChecker); ok {
+		return self, true
+	}
 	if code == awsiam.Code {
 		return newAWSSelf(a, client), true
 	}
@@ -120,6 +118,17 @@ func problem(err error) cli.CheckFault {
 	if f, ok := err.(*selfFault); ok { //nolint:errorlint // made here, never wrapped
 		return cli.CheckFault{Message: f.why, Do: f.do}
 	}
+	var f *activities.Fault
+	if errors.As(err, &f) {
+		do := "mend providers in rekey.yaml, then check again"
+		switch f.Class {
+		case activities.ClassDenied:
+			do = "mend our credential or its rights; `rekey provider show` has the policies"
+		case activities.ClassTransient, activities.ClassThrottled, activities.ClassUnclear:
+			do = "check base_url, ca_file and the network, then check again"
+		}
+		return cli.CheckFault{Message: f.Detail, Do: do}
+	}
 	return cli.CheckFault{Message: err.Error(), Do: "mend providers in rekey.yaml, then check again"}
 }
 
@@ -129,14 +138,15 @@ func openSelf(cfg *config.Config, p activities.Provider, name string) (selfCheck
 	if err != nil {
 		return nil, err
 	}
-	if _, err := p.Open(a, activities.Deps{HTTP: httpx.ForAccount, Agent: "rekey/1"}); err != nil {
+	opened, err := p.Open(a, activities.Deps{HTTP: httpx.ForAccount, Agent: "rekey/1"})
+	if err != nil {
 		return nil, err
 	}
 	client, err := httpx.ForAccount(a)
 	if err != nil {
 		return nil, err
 	}
-	self, ok := newSelfCheck(p.Descriptor.Code, a, client)
+	self, ok := newSelfCheck(p.Descriptor.Code, opened, a, client)
 	if !ok {
 		return nil, &selfFault{fmt.Sprintf("provider %s cannot tell about our own credential", p.Descriptor.Code), "compare its rights with `rekey provider show " + p.Descriptor.Code + "`"}
 	}

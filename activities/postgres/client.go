@@ -49,6 +49,7 @@ type Client struct {
 	// marker is the application_name of our sessions. It names this process, so that
 	// nobody hides behind a fixed name.
 	marker string
+	clock  clock
 }
 
 // An endpoint is what base_url says.
