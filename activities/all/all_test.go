@@ -222,3 +222,29 @@ func TestRegistry(t *testing.T) {
 	_, err = all.NewRegistry(append(all.Providers(), all.Providers()...)...)
 	require.ErrorContains(t, err, "used twice")
 }
+
+// TestPostgresSecretsAreRecognised: the role is the id, the password is taken out.
+func TestPostgresSecretsAreRecognised(t *testing.T) {
+	r, err := all.Default()
+	require.NoError(t, err)
+	password := activitytest.Canary()[:20]
+	url := "postgres://payments_api:" + strings.NewReplacer("/", "x", "+", "y").Replace(password) + "@db.example.com:5432/app"
+	got := r.Recognise("seen in a log: " + url)
+	require.Len(t, got, 1)
+	require.Equal(t, []string{"postgres", "role-password", "payments_api"}, []string{got[0].Provider, got[0].Kind, got[0].ID})
+	for _, text := range []string{
+		url, "postgresql+psycopg://app:" + password[:8] + "@db/x", "export PGPASSWORD='" + password + "'", "PGPASSWORD: " + password,
+		"host=db user=app dbname=x password=" + password, "db.example.com:5432:*:app:" + password + "\n", "CREATE ROLE a PASSWORD '" + password + "'",
+	} {
+		left := text
+		for _, re := range r.Redactions() {
+			left = re.ReplaceAllString(left, "[redacted]")
+		}
+		require.NotContains(t, left, password[:8], "%q", text)
+	}
+	for _, plain := range []string{"at 12:30:45: done: yes: all", "the password was changed", "postgres://db.example.com/app"} {
+		for _, re := range r.Redactions() {
+			require.False(t, re.MatchString(plain), "%s: %s", re, plain)
+		}
+	}
+}

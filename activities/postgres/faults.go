@@ -141,6 +141,8 @@ func permission(op string) string {
 		return rightSignal
 	case opSessions:
 		return rightStats
+	case opRoles, opInspect, opSweep, opSelf, opProbe:
+		return "SELECT on the system catalogue"
 	case opVerifier:
 		return rightSuper
 	}

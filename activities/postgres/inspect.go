@@ -44,7 +44,8 @@ type inspection struct {
 // Inspect reads the role, its rights, its group, what it owns in each database that
 // we can reach, and its open sessions. It changes nothing. PostgreSQL keeps no log of
 // log-ins in its catalogue: who used the role before is in the server's log file only,
-// so the whole look-back is a dark window, and only open sessions are uses. Parts that
+// so the whole look-back is a dark window, only open sessions are uses, and earlier uses
+// are unseen: nothing here ever says that nobody used a role. Parts that
 // cannot be read are in Unseen with the missing right.
 func (c *Client) Inspect(ctx context.Context, req activities.InspectRequest) (activities.InspectResult, error) {
 	ctx, cancel, l := c.begin(ctx)
@@ -105,7 +106,7 @@ func (i *inspection) dark() {
 		return
 	}
 	i.out.Dark = append(i.out.Dark, activities.Window{From: from, To: i.now, Source: "postgres"})
-	i.out.Unseen = append(i.out.Unseen, activities.Unseen{Source: "postgres:log-ins",
+	i.out.Unseen = append(i.out.Unseen, activities.Unseen{Source: "uses",
 		Why: "PostgreSQL keeps no record of log-ins: who used the role before now is in the server's log file only (log_connections)"})
 }
 

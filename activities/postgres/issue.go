@@ -162,7 +162,7 @@ func (s *session) isSuccessor(ctx context.Context, r, head role, token string) *
 	if !ok || effect != tokenID(token) || principal != head.Name || r.Super || r.CreateRole || r.Replication || r.BypassRLS {
 		return unclear(opCreate, "the role %s is there and is not what rekey would have made: look at it, then drop it", r.Name)
 	}
-	only, f := one[bool](ctx, s, opRoles, `SELECT count(*) = 1 AND bool_and(roleid = $2) FROM pg_catalog.pg_auth_members WHERE member = $1`, r.OID, head.OID)
+	only, f := one[bool](ctx, s, opRoles, `SELECT count(*) > 0 AND bool_and(roleid = $2) FROM pg_catalog.pg_auth_members WHERE member = $1`, r.OID, head.OID)
 	if f != nil {
 		return f
 	}

@@ -107,11 +107,12 @@ func (c *Client) Revoke(ctx context.Context, ref activities.Ref) (activities.Res
 }
 
 // unused tells whether nothing would be lost with the role: nothing in any database
-// depends on it, nobody is its member, and no session of it is open, which would go on
-// without a name.
+// depends on it, nobody is its member but ourselves (who makes a role is one since
+// PostgreSQL 16), and no session of it is open, which would go on without a name.
 func (s *session) unused(ctx context.Context, r role) (bool, *activities.Fault) {
 	return one[bool](ctx, s, opRoles, `SELECT NOT EXISTS (SELECT 1 FROM pg_catalog.pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = $1)
-		AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_auth_members WHERE roleid = $1 OR grantor = $1 AND member <> $1)
+		AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles r ON r.oid = m.member
+			WHERE r.rolname <> current_user AND (m.roleid = $1 OR m.grantor = $1 AND m.member <> $1))
 		AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE usesysid = $1)`, r.OID)
 }
 

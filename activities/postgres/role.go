@@ -127,6 +127,9 @@ func (s *session) group(ctx context.Context, principal string) ([]role, *activit
 	var out []role
 	for _, r := range append([]role{*head}, members...) {
 		_, _, made := madeFor(r.Comment)
+		if s.c.ours(r.Name) { // a member only so that it may give and take (PostgreSQL 16)
+			continue
+		}
 		if !r.retired() && (r.Login || made || r.Name == principal) {
 			out = append(out, r)
 		}

@@ -93,7 +93,7 @@ func (s *Store) Write(name string, content []byte) (changed bool, err error) {
 		}
 	}
 	if dir := path.Dir(name); dir != "." {
-		if err := root.MkdirAll(dir, s.folderMode()); err != nil {
+		if err := s.folder(root, dir); err != nil {
 			return false, failed("make the folder of", name)
 		}
 	}
@@ -147,11 +147,28 @@ func (s *Store) root(name string) (*os.Root, error) {
 	return root, nil
 }
 
-func (s *Store) folderMode() fs.FileMode {
+// folder makes the folders of a name that are not there yet, with the rights that go
+// with the store's mode, whatever the umask says. Those that are there stay as they are.
+func (s *Store) folder(root *os.Root, dir string) error {
+	mode := fs.FileMode(0o700)
 	if s.mode == 0o640 {
-		return 0o750
+		mode = 0o750 | fs.ModeSetgid // files below inherit the group
 	}
-	return 0o700
+	at := ""
+	for part := range strings.SplitSeq(dir, "/") {
+		at = path.Join(at, part)
+		err := root.Mkdir(at, mode.Perm())
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err == nil {
+			err = root.Chmod(at, mode)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func put(root *os.Root, name string, content []byte, mode fs.FileMode) error {

@@ -42,6 +42,10 @@ func TestWriteReplacesAsAWhole(t *testing.T) {
 		info, err := os.Stat(filepath.Join(dir, "payments", "db.json"))
 		require.NoError(t, err)
 		require.Equal(t, want, info.Mode().Perm())
+		info, err = os.Stat(filepath.Join(dir, "payments"))
+		require.NoError(t, err)
+		require.Equal(t, mode == "0640", info.Mode()&fs.ModeSetgid != 0)
+		require.Zero(t, info.Mode().Perm()&0o027&^0o050, "nobody else looks in, nobody else writes")
 		require.Equal(t, []string{"db.json"}, names(t, filepath.Join(dir, "payments")), "nothing else stays")
 	}
 }
