@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -50,7 +51,13 @@ func Serve(ctx context.Context, o cli.ServeOptions, io cli.IOStreams) error {
 		return errors.Join(err, m.Close())
 	}
 	fmt.Fprintf(io.Err, "rekey serve: http://%s, Temporal %s, namespace %s\n", l.Addr(), r.Config.Temporal.Address, r.Namespace())
-	return r.Run(ctx, c, m, func(ctx context.Context) error { return r.RunServer(ctx, c, l, "", nil) })
+	return r.Run(ctx, c, m, func(ctx context.Context) error {
+		return r.RunServer(ctx, c, l, strings.TrimSuffix(r.Config.Temporal.UI, "/"), func(login string) {
+			if login != "" {
+				fmt.Fprintf(io.Err, "rekey serve: readable Temporal UI: %s (once, within 10 minutes; a new one at each start)\n", login)
+			}
+		})
+	})
 }
 
 // drain is how long a server that stops goes on taking requests, so that a load

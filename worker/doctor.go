@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -34,6 +35,7 @@ const lookLimit = 10 * time.Second
 type doctor struct {
 	cfg    *config.Config
 	fix    bool
+	only   []cli.DoctorArea // empty: all
 	now    func() time.Time
 	free   func(dir string) (uint64, error) // bytes on the disk of dir
 	checks []cli.DoctorCheck
@@ -46,24 +48,29 @@ type doctor struct {
 // ctx's alone; a configuration that cannot be read is a fault, and then the only
 // one, because everything else depends on it.
 func Doctor(ctx context.Context, o cli.DoctorOptions, _ cli.IOStreams) (cli.DoctorResult, error) {
-	d := &doctor{fix: o.Fix, now: time.Now, free: freeBytes}
+	d := &doctor{fix: o.Fix, only: o.Only, now: time.Now, free: freeBytes}
 	return d.examine(ctx, o.Common)
 }
 
 func (d *doctor) examine(ctx context.Context, c cli.Common) (cli.DoctorResult, error) {
 	if d.configuration(c) {
-		d.dataDir()
-		d.disk()
-		d.keys()
-		d.secretFiles()
-		d.estate()
-		d.people()
-		d.playbooks()
-		d.blobs(ctx)
-		running := d.server(ctx)
-		d.ports(ctx, running)
-		d.temporal(ctx, running)
-		d.providers(ctx)
+		running := false
+		for _, part := range []struct {
+			area cli.DoctorArea
+			look func()
+		}{
+			{cli.DoctorData, func() { d.dataDir(); d.disk(); d.keys(); d.secretFiles(); d.blobs(ctx) }},
+			{cli.DoctorEstate, d.estate},
+			{cli.DoctorPeople, d.people},
+			{cli.DoctorPlaybooks, d.playbooks},
+			{cli.DoctorServer, func() { running = d.server(ctx); d.ports(ctx, running) }},
+			{cli.DoctorTemporal, func() { d.temporal(ctx, running) }},
+			{cli.DoctorProviders, func() { d.providers(ctx) }},
+		} {
+			if len(d.only) == 0 || slices.Contains(d.only, part.area) {
+				part.look()
+			}
+		}
 	}
 	return cli.DoctorResult{Schema: cli.SchemaDoctor, Checks: d.checks}, ctx.Err()
 }

@@ -530,3 +530,16 @@ func TestDoctorLooksAtTheCluster(t *testing.T) {
 		})
 	}
 }
+
+// TestDoctorLooksAtOneArea: a set-up container asks about Temporal alone, and a
+// provider that does not answer must not stop the cluster.
+func TestDoctorLooksAtOneArea(t *testing.T) {
+	i := healthy(t)
+	d := &doctor{now: time.Now, free: func(string) (uint64, error) { return i.free, nil }, only: []cli.DoctorArea{cli.DoctorEstate}}
+	r, err := d.examine(t.Context(), i.common())
+	require.NoError(t, err)
+	for _, c := range r.Checks {
+		require.Contains(t, []string{"config", "estate", "customers", "holds"}, c.ID)
+	}
+	require.Len(t, cli.DoctorAreas(), 7, "an area that examine does not look at is refused by the command line")
+}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 
 	"go.temporal.io/sdk/client"
@@ -107,6 +108,14 @@ func BaseURL(cfg *config.Config, l net.Listener) string {
 	return "http://" + l.Addr().String()
 }
 
+// browsers is where browsers reach the server: what listen.url says, else base.
+func (r *Runtime) browsers(base string) string {
+	if u := r.Config.Listen.URL; u != "" {
+		return strings.TrimSuffix(u, "/")
+	}
+	return base
+}
+
 // RunServer answers HTTP on l until ctx ends.
 func (r *Runtime) RunServer(ctx context.Context, c client.Client, l net.Listener, ui string, ready func(login string)) error {
 	base := BaseURL(r.Config, l)
@@ -122,7 +131,7 @@ func (r *Runtime) RunServer(ctx context.Context, c client.Client, l net.Listener
 	if ready != nil {
 		login := ""
 		if ui != "" {
-			login = s.CodecLogin(base)
+			login = s.CodecLogin(r.browsers(base))
 		}
 		ready(login)
 	}

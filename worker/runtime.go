@@ -92,16 +92,10 @@ func Open(cfg *config.Config, log *slog.Logger, own bool) (*Runtime, error) {
 			return nil, err
 		}
 	}
-	// Two workers and a server of a new cluster start at once on one data directory:
-	// the first makes the keys, the others use them.
-	unlock, err := fsx.Lock(filepath.Join(cfg.Data, "keys", "lock"))
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
 	raw := make([]byte, 8)
 	_, _ = rand.Read(raw)
 	r.Epoch = hex.EncodeToString(raw)
+	var err error
 	if r.all, err = all.Default(); err != nil {
 		return nil, err
 	}

@@ -7,14 +7,12 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"time"
 
 	"go.temporal.io/sdk/client"
 
 	"rekey/internal/codec"
 	"rekey/internal/engine"
-	"rekey/internal/fsx"
 	"rekey/internal/people"
 	"rekey/internal/plan"
 	"rekey/internal/server"
@@ -27,12 +25,7 @@ const session = 8 * time.Hour
 // NewServer makes the HTTP server over a Temporal client, and what has to run beside
 // it. ui is the Temporal UI's URL, "" for none; url is the server's own.
 func (r *Runtime) NewServer(c client.Client, e *engine.Engine, ui, url string) (*server.Server, func(context.Context), error) {
-	unlock, err := fsx.Lock(filepath.Join(r.Config.Data, "keys", "lock"))
-	if err != nil {
-		return nil, nil, err
-	}
 	token, err := people.LoadOrCreateToken(r.Config.Data)
-	unlock()
 	if err != nil {
 		return nil, nil, err
 	}

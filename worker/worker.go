@@ -159,6 +159,7 @@ func (r *Runtime) archive(c client.Client) *archive.Archive {
 // goes on or is reopened. The nonce is the hit's, so a repeat is the same report.
 func (r *Runtime) alarm(c client.Client) func(context.Context, workflows.AlarmInput) error {
 	return func(ctx context.Context, a workflows.AlarmInput) error {
+		r.Metrics.Worked(a.Key.Provider, a.Key.Account)
 		in, err := r.NewIntake(c, "", "")
 		if err != nil {
 			return err

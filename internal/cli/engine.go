@@ -320,6 +320,28 @@ type Figure struct {
 type DoctorOptions struct {
 	Common
 	Fix bool
+	// Only are the areas to look at besides the configuration; empty: all.
+	Only []DoctorArea
+}
+
+// A DoctorArea is a part of an installation that `rekey doctor --only` can look at
+// alone.
+type DoctorArea string
+
+// The areas.
+const (
+	DoctorData      DoctorArea = "data"
+	DoctorEstate    DoctorArea = "estate"
+	DoctorPeople    DoctorArea = "people"
+	DoctorPlaybooks DoctorArea = "playbooks"
+	DoctorServer    DoctorArea = "server"
+	DoctorTemporal  DoctorArea = "temporal"
+	DoctorProviders DoctorArea = "providers"
+)
+
+// DoctorAreas are all of them, in the order in which doctor looks.
+func DoctorAreas() []DoctorArea {
+	return []DoctorArea{DoctorData, DoctorEstate, DoctorPeople, DoctorPlaybooks, DoctorServer, DoctorTemporal, DoctorProviders}
 }
 
 // SchemaDoctor is the schema of [DoctorResult].

@@ -144,13 +144,18 @@ func (a *app) doctorCommand() *cobra.Command {
 		return nil
 	}
 	o := DoctorOptions{}
+	var only []string
 	cmd := &cobra.Command{
 		Use:     "doctor",
 		Short:   "Say what is wrong with this installation and how to mend it",
-		Example: example("rekey doctor", "rekey doctor --fix", "rekey doctor --json"),
+		Example: example("rekey doctor", "rekey doctor --fix", "rekey doctor --fix --only temporal", "rekey doctor --json"),
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Common = a.common()
+			var err error
+			if o.Only, err = doctorAreas(only); err != nil {
+				return err
+			}
 			r, err := a.engine.Doctor(cmd.Context(), o, a.io)
 			if err != nil {
 				return err
@@ -159,7 +164,27 @@ func (a *app) doctorCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&o.Fix, "fix", false, "mend what can be mended without losing anything")
+	cmd.Flags().StringSliceVar(&only, "only", nil, "look at these areas alone: "+areaNames())
 	return cmd
+}
+
+func areaNames() string {
+	var out []string
+	for _, a := range DoctorAreas() {
+		out = append(out, string(a))
+	}
+	return strings.Join(out, ", ")
+}
+
+func doctorAreas(names []string) ([]DoctorArea, error) {
+	var out []DoctorArea
+	for _, n := range names {
+		if !slices.Contains(DoctorAreas(), DoctorArea(n)) {
+			return nil, Usage("the areas are "+areaNames(), "--only %s: there is no such area", shown(n))
+		}
+		out = append(out, DoctorArea(n))
+	}
+	return out, nil
 }
 
 func (a *app) showDoctor(r DoctorResult) error {

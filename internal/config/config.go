@@ -64,6 +64,9 @@ type Temporal struct {
 	Retention  playbooks.Duration `mapstructure:"retention"`
 	TLS        TLS                `mapstructure:"tls"`
 	APIKeyFile string             `mapstructure:"api_key_file"`
+	// UI is where browsers reach the cluster's Temporal UI; empty: there is none.
+	// Pages of that very origin may have payloads decoded by `rekey serve`.
+	UI string `mapstructure:"ui"`
 }
 
 // Blobs is where pages, journals and evidence are.

@@ -64,6 +64,7 @@ func schema() *node {
 			"retention":    str("720h", duration),
 			"tls":          group(map[string]*node{"ca_file": file(), "cert_file": file(), "key_file": file()}),
 			"api_key_file": file(),
+			"ui":           str("", url),
 		}),
 		"blobs": group(map[string]*node{
 			"type":            str("dir", word("dir")),

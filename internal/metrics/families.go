@@ -25,6 +25,7 @@ const (
 	RecordBehind   Name = "rekey_record_behind"
 	Refused        Name = "rekey_refused_requests_total"
 	SecretReads    Name = "rekey_sealed_secret_reads_total"
+	DeadKeyWorked  Name = "rekey_dead_key_worked_total"
 	StateAge       Name = "rekey_state_age_seconds"
 	StateUnread    Name = "rekey_state_unread_incidents"
 	Retention      Name = "rekey_retention_seconds"
@@ -58,6 +59,7 @@ func Families() []Family {
 		{Faults, "counter", []string{"provider", "account", "class"}, "Calls of providers that failed, by class: transient, throttled, unclear, denied, invalid.", "worker"},
 		{RateUsed, "gauge", []string{"provider", "account", "api"}, "Part of an account's rate budget that is used now, 0 to 1.", "worker"},
 		{LeaseHeld, "gauge", []string{"provider", "account"}, "1 where this process may call the account, else 0. The sum over all workers is 1 or, between two, 0.", "worker"},
+		{DeadKeyWorked, "counter", []string{"provider", "account"}, "Times that the tripwire saw a dead key let in. The register reopens the incident each time.", "worker"},
 		{SecretReads, "counter", []string{"purpose"}, "Reads of sealed secrets, granted or not.", "both"},
 		{RecordBehind, "gauge", []string{"channel"}, "Entries that a channel of the record (Slack, GitHub) has not taken yet.", "worker"},
 		{Refused, "counter", []string{"route", "why"}, "Requests that the HTTP server refused.", "serve"},

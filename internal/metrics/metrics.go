@@ -52,6 +52,7 @@ type Set struct {
 	contain     prometheus.Histogram
 	refused     *prometheus.CounterVec
 	reads       *prometheus.CounterVec
+	worked      *prometheus.CounterVec
 
 	mu      sync.Mutex
 	known   map[string]map[string]bool // label -> values seen
@@ -118,9 +119,10 @@ func New(o Options) *Set {
 	s.contain = prometheus.NewHistogram(histogram(TimeToContain, containBuckets()))
 	s.refused = prometheus.NewCounterVec(counter(Refused), labels(Refused))
 	s.reads = prometheus.NewCounterVec(counter(SecretReads), labels(SecretReads))
+	s.worked = prometheus.NewCounterVec(counter(DeadKeyWorked), labels(DeadKeyWorked))
 	info := prometheus.NewGaugeVec(gauge(BuildInfo), labels(BuildInfo))
 	info.WithLabelValues(o.Version, runtime.Version()).Set(1)
-	s.registry.MustRegister(s.calls, s.callSeconds, s.faults, s.contain, s.refused, s.reads, info, (*states)(s),
+	s.registry.MustRegister(s.calls, s.callSeconds, s.faults, s.contain, s.refused, s.reads, s.worked, info, (*states)(s),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return s
 }
@@ -201,6 +203,15 @@ func (s *Set) SecretRead(purpose string) {
 		return
 	}
 	s.reads.WithLabelValues(s.bounded("purpose", purpose)).Inc()
+}
+
+// Worked counts a dead key that was let in. A report that is made again after a lost
+// answer counts again.
+func (s *Set) Worked(provider, account string) {
+	if s == nil {
+		return
+	}
+	s.worked.WithLabelValues(s.bounded("provider", provider), s.bounded("account", account)).Inc()
 }
 
 // Budgets has f asked for the rate budgets at every scrape; it must not block.

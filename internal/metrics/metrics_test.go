@@ -31,6 +31,7 @@ func full() *metrics.Set {
 	s.Contained("inc-1", time.Minute)
 	s.Refuse("POST /api/v1/reports", "unauthorized")
 	s.SecretRead("probe")
+	s.Worked("awsiam", "prod")
 	s.Budgets(func() []metrics.Budget {
 		return []metrics.Budget{{Provider: "awsiam", Account: "prod", API: "iam", Used: 0.5}}
 	})
