@@ -90,11 +90,13 @@ type RecordInput struct {
 	// have succeeded. Attempts counts them.
 	Recheck  bool `json:"recheck,omitempty"`
 	Attempts int  `json:"attempts,omitempty"`
-	// Failures in a row since Since, the last one's Why; Behind: it was said.
-	Failures int       `json:"failures,omitempty"`
-	Since    time.Time `json:"since,omitzero"`
-	Why      string    `json:"why,omitempty"`
-	Behind   bool      `json:"behind,omitempty"`
+	// CardFailures and LineFailures are those in a row, since Since; Why is the last
+	// one's. Behind: it was said.
+	CardFailures int       `json:"card_failures,omitempty"`
+	LineFailures int       `json:"line_failures,omitempty"`
+	Since        time.Time `json:"since,omitzero"`
+	Why          string    `json:"why,omitempty"`
+	Behind       bool      `json:"behind,omitempty"`
 	// CardDue and LineDue are when the next attempt may be made.
 	CardDue time.Time `json:"card_due,omitzero"`
 	LineDue time.Time `json:"line_due,omitzero"`
@@ -155,6 +157,8 @@ func Record(ctx workflow.Context, in RecordInput) error {
 		in.Life = in.First.Life
 		c.take(ctx, *in.First)
 		in.First = nil
+	} else {
+		c.news = true // which run keeps the place now
 	}
 	workflow.Go(ctx, c.listen)
 	workflow.Go(ctx, c.tell)
@@ -324,9 +328,9 @@ func (c *chronicler) took(ctx workflow.Context, op string, a RecordAnswer, over 
 	if op == RecordAppend {
 		in.Told = in.Queue[0].Line.N
 		in.Queue = in.Queue[1:]
-		in.LineDue = time.Time{}
+		in.LineDue, in.LineFailures = time.Time{}, 0
 	} else {
-		in.CardDue = time.Time{}
+		in.CardDue, in.CardFailures = time.Time{}, 0
 	}
 	switch op {
 	case RecordOpen:
@@ -340,7 +344,7 @@ func (c *chronicler) took(ctx workflow.Context, op string, a RecordAnswer, over 
 	if op == RecordOpen || op == RecordAppend {
 		in.Recheck = false
 	}
-	in.Attempts, in.Failures = 0, 0
+	in.Attempts = 0
 	if in.Behind && len(in.Queue) == 0 && in.Shown {
 		record(ctx, c.clk.Now(ctx), event.Event{Type: event.EventRecordCaught, Attrs: map[string]string{"channel": in.Channel, "line": itoa(int(in.Told)), "since": canon.Time(in.Since)}})
 		in.Behind = false
@@ -355,7 +359,11 @@ func (c *chronicler) took(ctx workflow.Context, op string, a RecordAnswer, over 
 func (c *chronicler) failed(ctx workflow.Context, op string, a RecordAnswer) {
 	in := c.in
 	now := c.clk.Now(ctx)
-	in.Failures++
+	failures := &in.CardFailures
+	if op == RecordAppend {
+		failures = &in.LineFailures
+	}
+	*failures++
 	if in.Since.IsZero() {
 		in.Since = now
 	}
@@ -363,14 +371,14 @@ func (c *chronicler) failed(ctx workflow.Context, op string, a RecordAnswer) {
 	if a.Permission != "" {
 		in.Why += " (needs " + a.Permission + ")"
 	}
-	wait := backoff(in.Failures)
+	wait := backoff(*failures)
 	switch a.Class {
 	case activities.ClassThrottled: // nothing happened
 		wait = max(time.Duration(a.AfterMs)*time.Millisecond, time.Second)
 	case activities.ClassTransient: // nothing happened
 	case activities.ClassDenied, activities.ClassInvalid: // nothing will, until a person mends it
 		const doublings = 6 // a minute, and an hour in the end
-		wait = min(time.Minute<<min(in.Failures-1, doublings), tellSlow)
+		wait = min(time.Minute<<min(*failures-1, doublings), tellSlow)
 	default: // unclear
 		in.Recheck = in.Recheck || op == RecordOpen || op == RecordAppend
 	}

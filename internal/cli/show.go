@@ -33,6 +33,7 @@ func (s shower) text() string {
 	b = append(b, s.section("Contain on report", s.contain())...)
 	b = append(b, s.section("Reports", s.reports())...)
 	b = append(b, s.section("Notes", s.notes())...)
+	b = append(b, s.section("Followed in", s.followed())...)
 	b = append(b, s.section("Record", s.record())...)
 	return strings.Join(b, "\n")
 }
@@ -438,6 +439,28 @@ func (s shower) notes() []string {
 	t := table{}
 	for _, n := range s.v.Notes {
 		t.add(clock(n.At), n.Actor, line(n.Text))
+	}
+	return t.lines("  ")
+}
+
+// followed says where people read about the incident, and where they read too
+// little: then this page is ahead.
+func (s shower) followed() []string {
+	t := table{}
+	for _, r := range s.v.Records {
+		where := line(or(r.URL, strings.TrimSpace(r.Where+" "+r.ID)))
+		state := r.State
+		if r.State == "behind" {
+			state = s.p.red(state)
+		}
+		behind := ""
+		if r.Behind > 0 {
+			behind = fmt.Sprintf("%d of %s not told yet", r.Behind, count(int(r.Lines), "line", "lines"))
+		}
+		if r.Why != "" {
+			behind = strings.TrimPrefix(behind+", since "+clock(r.Since)+": "+line(r.Why), ", ")
+		}
+		t.add(r.Channel, state, or(where, "-"), behind)
 	}
 	return t.lines("  ")
 }

@@ -74,13 +74,14 @@ type reader struct {
 	dc        converter.DataConverter
 	scheduled map[int64]*historypb.HistoryEvent
 	passes    map[int64]activities.Pass
+	calls     map[int64]workflows.RecordCall
 	// skew is the world's time less Temporal's, as last seen: not zero in drills.
 	skew time.Duration
 	out  []event.Event
 }
 
 func ofRun(incident string, run Run) ([]event.Event, error) {
-	r := &reader{incident: incident, run: run, dc: converter.GetDefaultDataConverter(), scheduled: map[int64]*historypb.HistoryEvent{}, passes: map[int64]activities.Pass{}}
+	r := &reader{incident: incident, run: run, dc: converter.GetDefaultDataConverter(), scheduled: map[int64]*historypb.HistoryEvent{}, passes: map[int64]activities.Pass{}, calls: map[int64]workflows.RecordCall{}}
 	for _, e := range run.History.GetEvents() {
 		if err := r.read(e); err != nil {
 			return nil, fmt.Errorf("event %d: %w", e.GetEventId(), err)
@@ -136,6 +137,11 @@ func (r *reader) marker(e *historypb.HistoryEvent) error {
 
 func (r *reader) scheduledTask(e *historypb.HistoryEvent) error {
 	a := e.GetActivityTaskScheduledEventAttributes()
+	var call workflows.RecordCall
+	if a.GetActivityType().GetName() == workflows.ActivityRecord && r.dc.FromPayloads(a.GetInput(), &call) == nil {
+		r.calls[e.GetEventId()] = call
+		return nil
+	}
 	var p activities.Pass
 	if !isPass(a.GetActivityType().GetName(), a.GetInput(), r.dc, &p) {
 		return nil
@@ -172,6 +178,9 @@ func (r *reader) attempted(sched *historypb.HistoryEvent) {
 }
 
 func (r *reader) completed(e *historypb.HistoryEvent, schedID int64, result *commonpb.Payloads) error {
+	if call, ok := r.calls[schedID]; ok {
+		return r.told(e, call, result)
+	}
 	sched, ok := r.scheduled[schedID]
 	if !ok {
 		return nil
@@ -196,6 +205,41 @@ func (r *reader) completed(e *historypb.HistoryEvent, schedID int64, result *com
 			r.add(e, at, ev)
 		}
 	}
+	return nil
+}
+
+// told writes what a channel that follows the incident has taken. An attempt that
+// failed has told nothing; that a channel does not keep up is a record of the
+// workflow itself. Shown cards are not events: they say nothing that is not one.
+func (r *reader) told(e *historypb.HistoryEvent, call workflows.RecordCall, result *commonpb.Payloads) error {
+	var a workflows.RecordAnswer
+	if err := r.dc.FromPayloads(result, &a); err != nil {
+		return fmt.Errorf("answer of a channel: %w", err)
+	}
+	if a.Class != "" || call.Op == workflows.RecordUpdate {
+		return nil
+	}
+	ev := event.Event{Type: event.EventRecordTold, Verb: call.Op, Attempt: call.Attempt, RequestID: a.RequestID, Result: string(activities.Done)}
+	place := a.Place
+	switch {
+	case call.Append != nil:
+		l := call.Append.Line
+		place = &call.Append.Place
+		ev.Attrs = attrs("line", strconv.FormatInt(l.N, 10), "kind", l.Kind, "text", l.Text, "said", canon.Time(l.At), "receipt", a.Receipt, "marker", call.Append.Marker)
+	case call.Update != nil:
+		place = &call.Update.Place
+		ev.Attrs = attrs("state", call.Update.Card.State, "bundle", call.Update.Card.Bundle)
+	case call.Open != nil:
+		ev.Attrs = attrs("target", call.Open.Target, "marker", call.Open.Marker)
+	}
+	if place != nil && ev.Attrs != nil {
+		ev.Attrs["where"], ev.Attrs["id"], ev.Attrs["url"] = place.Where, place.ID, place.URL
+	}
+	if ev.Attrs == nil {
+		ev.Attrs = map[string]string{}
+	}
+	ev.Attrs["channel"] = call.Channel
+	r.add(e, e.GetEventTime().AsTime().Add(r.skew), ev)
 	return nil
 }
 

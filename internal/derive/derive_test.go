@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"rekey/activities"
+	"rekey/activities/notify"
 	"rekey/internal/canon"
 	"rekey/internal/derive"
 	"rekey/internal/event"
@@ -183,6 +184,37 @@ func TestCallsWithoutAnAnswerAreUnknown(t *testing.T) {
 			require.Equal(t, map[string]string{"why": row.why}, got[1].Attrs)
 		})
 	}
+}
+
+// What a channel was told, and when, is in the bundle: what it has taken, not what
+// was tried or shown.
+func TestWhatAChannelWasTold(t *testing.T) {
+	place := notify.Place{Channel: "slack", Where: "C1", ID: "17.1", URL: "https://chat.example/17"}
+	line := notify.Line{N: 3, At: start, Kind: notify.KindDead, Text: "it is dead"}
+	appended := workflows.RecordCall{Channel: "slack", Op: workflows.RecordAppend, Attempt: 2, Append: &notify.AppendRequest{Place: place, Line: line, Marker: "inc-1/3"}}
+	h := newHistory(t)
+	h.complete(h.schedule(workflows.ActivityRecord, workflows.RecordCall{Channel: "slack", Op: workflows.RecordOpen, Attempt: 1, Open: &notify.OpenRequest{Target: "#incidents", Marker: "inc-1"}}), workflows.RecordAnswer{Place: &place})
+	h.complete(h.schedule(workflows.ActivityRecord, appended), workflows.RecordAnswer{Class: activities.ClassTransient, Detail: "down"})
+	h.complete(h.schedule(workflows.ActivityRecord, workflows.RecordCall{Channel: "slack", Op: workflows.RecordUpdate, Update: &notify.UpdateRequest{Place: place}}), workflows.RecordAnswer{})
+	h.complete(h.schedule(workflows.ActivityRecord, appended), workflows.RecordAnswer{Receipt: "17.2", RequestID: "req"})
+	h.complete(h.schedule(workflows.ActivityRecord, workflows.RecordCall{Channel: "slack", Op: workflows.RecordClose, Update: &notify.UpdateRequest{Place: place, Card: notify.Card{State: "all-clear", Bundle: "sha256:b"}}}), workflows.RecordAnswer{})
+	got := h.events()
+	require.Len(t, got, 3)
+	for _, e := range got {
+		require.Equal(t, event.EventRecordTold, e.Type)
+		require.Equal(t, event.Internal, e.Redaction, "it names people")
+		require.Equal(t, "slack", e.Attrs["channel"])
+		require.Equal(t, "17.1", e.Attrs["id"])
+	}
+	require.Equal(t, []string{"open", "append", "close"}, []string{got[0].Verb, got[1].Verb, got[2].Verb})
+	require.Equal(t, 2, got[1].Attempt)
+	require.Equal(t, "req", got[1].RequestID)
+	require.Equal(t, canon.Time(start.Add(8*time.Second)), got[1].Time, "when it was taken")
+	require.Equal(t, map[string]string{
+		"channel": "slack", "where": "C1", "id": "17.1", "url": "https://chat.example/17", "line": "3", "kind": "dead", "text": "it is dead",
+		"said": canon.Time(start), "receipt": "17.2", "marker": "inc-1/3",
+	}, got[1].Attrs)
+	require.Equal(t, "sha256:b", got[2].Attrs["bundle"])
 }
 
 func TestEnginesActivitiesAreNoCalls(t *testing.T) {

@@ -71,6 +71,12 @@ func (r Run) Before() string {
 			before = in.Reopened.Run
 		}
 	}
+	if before == "" && r.Type == workflows.TypeRecord {
+		var in workflows.RecordInput
+		if err := converter.GetDefaultDataConverter().FromPayloads(started.GetInput(), &in); err == nil {
+			before = in.Before
+		}
+	}
 	return before
 }
 
