@@ -113,7 +113,8 @@ func (r *incident) cardItems(c *notify.Card) {
 
 func counts(m map[string]int) []notify.Count {
 	out := make([]notify.Count, 0, len(m))
-	for name, n := range m { //workflowcheck:ignore sorted below
+	//workflowcheck:ignore
+	for name, n := range m { // sorted below
 		out = append(out, notify.Count{Name: name, N: n})
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sort"
 	"strings"
 
 	"rekey/activities"
@@ -174,12 +173,8 @@ func few(lines []said, m *Marks) []said {
 			groups[l.group]++
 		}
 		names := make([]string, 0, len(groups))
-		for g := range groups { //workflowcheck:ignore sorted below
-			names = append(names, g)
-		}
-		sort.Strings(names)
-		for i, g := range names {
-			names[i] = fmt.Sprintf("%s %d", g, groups[g])
+		for _, g := range counts(groups) {
+			names = append(names, fmt.Sprintf("%s %d", g.Name, g.N))
 		}
 		out = append(out, said{Line: notify.Line{Kind: kind, Text: fmt.Sprintf("%d %s (%s)", len(more[kind]), beyond[kind], strings.Join(names, ", "))}, pace: paceBulk})
 	}
