@@ -122,7 +122,7 @@ func (b *Inbox) Take(name string) (*Entry, error) {
 		return nil, fmt.Errorf("inbox: %w", err)
 	}
 	e := &Entry{Name: name, f: f}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil { //nolint:gosec // a file descriptor fits an int
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		e.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, nil

@@ -100,7 +100,7 @@ func (a *App) decide(ctx context.Context, req *request, w who, c asked) (*answer
 	var refused *server.Refused
 	switch {
 	case errors.As(err, &refused) && refused.Body.Code == view.CodeReplayed:
-		return a.before(ctx, req, w, s)
+		return a.before(ctx, w, s)
 	case errors.As(err, &refused):
 		return refusedWords(refused.Body, s), nil
 	case err != nil:
@@ -201,7 +201,7 @@ func (a *App) items(ctx context.Context, v view.Incident, names []string) ([]str
 
 // before answers for a decision that this very request has brought already: its
 // answer was lost, or the process died before it was told.
-func (a *App) before(ctx context.Context, req *request, w who, s statement.Statement) (*answer, error) {
+func (a *App) before(ctx context.Context, w who, s statement.Statement) (*answer, error) {
 	v, err := a.Incidents.Show(ctx, s.Incident)
 	if err != nil {
 		return a.problem(ctx, err)

@@ -78,9 +78,12 @@ type command struct {
 	reason                         string
 }
 
-// wrong says what to type instead. Nothing of what was typed is repeated: it may be a
-// secret.
-type wrong struct{ say, form string }
+// A hint says what is wrong and what to type instead. Nothing of what was typed is
+// repeated: it may be a secret.
+type hint struct{ say, form string }
+
+// wrong is a hint as the parser's error.
+type wrong struct{ hint }
 
 func (w *wrong) Error() string { return w.say + ": /rekey " + w.form }
 
@@ -108,7 +111,7 @@ var unescape = strings.NewReplacer("&lt;", "<", "&gt;", ">", "&amp;", "&", "\u00
 // parse reads a command. Its error is a *wrong.
 func parse(text string) (command, error) {
 	if len(text) > maxCommand {
-		return command{}, &wrong{"that is too long for a command; put long texts into evidence files of `rekey report`", verbHelp}
+		return command{}, &wrong{hint{"that is too long for a command; put long texts into evidence files of `rekey report`", verbHelp}}
 	}
 	words := strings.Fields(unescape.Replace(strings.ToValidUTF8(text, "\uFFFD")))
 	for i := range words {
@@ -138,20 +141,20 @@ func parse(text string) (command, error) {
 
 func unknownVerb(verb string) error {
 	if slices.Contains(elsewhere, verb) {
-		return &wrong{"this is not decided in Slack: use the command line, `rekey incident " + verb + "`, with your own key. Here you can type", verbHelp}
+		return &wrong{hint{"this is not decided in Slack: use the command line, `rekey incident " + verb + "`, with your own key. Here you can type", verbHelp}}
 	}
 	var verbs []string
 	for _, u := range usages() {
 		verbs = append(verbs, u.verb)
 	}
 	if n := nearest.Word(verb, verbs); n != "" {
-		return &wrong{"there is no such command; did you mean `" + n + "`? Type", usageOf(n).form}
+		return &wrong{hint{"there is no such command; did you mean `" + n + "`? Type", usageOf(n).form}}
 	}
-	return &wrong{"there is no such command; all of them are shown by", verbHelp}
+	return &wrong{hint{"there is no such command; all of them are shown by", verbHelp}}
 }
 
 // missing says what a verb needs.
-func missing(verb, say string) error { return &wrong{say + ". Type", usageOf(verb).form} }
+func missing(verb, say string) error { return &wrong{hint{say + ". Type", usageOf(verb).form}} }
 
 // incident reads an incident's id in the forms in which people copy it.
 func incident(verb, word string) (string, error) {

@@ -100,7 +100,7 @@ func (a *App) removal() *answer {
 // secretTyped refuses a command with a secret in it: nothing of it is carried on.
 func (a *App) secretTyped(c asked) *answer {
 	out := refusal("secret", "*Nothing was done.*").append(a.removal())
-	if c.err != nil {
+	if c.mistake != nil {
 		return out.add("To report the key: `%s %s`", Command, usageOf(verbReport).form)
 	}
 	return out.add("Take the secret out and send the command again.")

@@ -16,7 +16,7 @@ import (
 type asked struct {
 	command
 	secrets []secret.Value
-	err     *wrong
+	mistake *hint
 }
 
 // command understands a request. Secrets are taken out before anything else reads the
@@ -31,19 +31,21 @@ func (a *App) command(req *request) asked {
 			out.verb = verbDeny
 		}
 		if !ok {
-			out.err = &wrong{"this button is not one of this version of rekey; type", usageOf(out.verb).form}
+			out.mistake = &hint{"this button is not one of this version of rekey; type", usageOf(out.verb).form}
 		}
 		return out
 	}
 	c, err := parse(plain)
 	out.command = c
-	errors.As(err, &out.err)
+	if w := new(wrong); errors.As(err, &w) {
+		out.mistake = &w.hint
+	}
 	return out
 }
 
 // run does what was asked. The error is *later.
 func (a *App) run(ctx context.Context, req *request, c asked) (*answer, error) {
-	if req.Kind == kindButton && c.verb == verbDeny && c.err == nil && a.people[req.Team+"/"+req.User] != "" {
+	if req.Kind == kindButton && c.verb == verbDeny && c.mistake == nil && a.people[req.Team+"/"+req.User] != "" {
 		return a.askWhy(ctx, req, c), nil // a trigger_id lives 3 s: nothing slow before
 	}
 	w, no, err := a.identify(ctx, req)
@@ -51,10 +53,10 @@ func (a *App) run(ctx context.Context, req *request, c asked) (*answer, error) {
 		return no, err
 	}
 	switch {
-	case len(c.secrets) > 0 && (c.err != nil || c.verb != verbReport):
+	case len(c.secrets) > 0 && (c.mistake != nil || c.verb != verbReport):
 		return a.secretTyped(c), nil
-	case c.err != nil:
-		return refusal("usage", "Sorry, %s:", c.err.say).add("`%s %s`", Command, c.err.form), nil
+	case c.mistake != nil:
+		return refusal("usage", "Sorry, %s:", c.mistake.say).add("`%s %s`", Command, c.mistake.form), nil
 	}
 	switch c.verb {
 	case verbHelp:

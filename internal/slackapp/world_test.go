@@ -57,7 +57,7 @@ const (
 	channel = "C0456"
 )
 
-const yaml = `
+const settings = `
 people:
   alice: {roles: [commander, security], slack: T0123ABCD/U0ALICE}
   bob: {roles: [approver], slack: T0123ABCD/U0BOB}
@@ -330,7 +330,7 @@ func newWorld(t *testing.T, change ...func(*slackapp.Options)) *world {
 		Items:     []view.Item{{FP: itemFP, Short: "aaaaaaaaaaaa", Provider: "awsiam", Account: "prod", KeyID: keyID, Strategy: "revoke-now", Step: "Probe"}},
 		Approvals: []view.Approval{{ID: "a1", For: "strategy", What: "revoke-now of 1 item", WaveHash: wave, State: "open", Needed: 2, Roles: []string{"commander", "approver"}}},
 	}
-	cfg, err := config.Parse([]byte(yaml), w.data)
+	cfg, err := config.Parse([]byte(settings), w.data)
 	require.NoError(t, err)
 	cfg.Channels.Slack.BaseURL = w.vendor.URL + "/api/"
 	keys, err := keyring.Open(keyring.Options{Dir: filepath.Join(w.data, "keys", "codec"), Create: true, Now: time.Now})
