@@ -255,7 +255,7 @@ func TestLookUpThatFailsMakesNothing(t *testing.T) {
 		}
 		out := []string{}
 		for i := range 100 {
-			body := "chatter"
+			body := "chatter that quotes <!-- rekey:" + incident + " -->" // ours only at the beginning
 			if r.URL.Query().Get("page") == "2" && i == 3 {
 				body = github.Body(waiting(), incident)
 			}
