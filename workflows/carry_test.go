@@ -234,8 +234,7 @@ func TestAResponseRunFromSlack(t *testing.T) {
 	require.Equal(t, "all-clear", v.State)
 }
 
-// What needs a vote outside of chat: the irreversible, rungs, Restore, and an end
-// by decision.
+// The irreversible and an end by decision need a vote from outside of chat.
 func TestOutsideOfChat(t *testing.T) {
 	for _, about := range []string{"irreversible", "accept-risk", "false-alarm"} {
 		t.Run(about, func(t *testing.T) {
