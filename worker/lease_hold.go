@@ -11,9 +11,9 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
-	sdk "go.temporal.io/sdk/worker"
-
 	"go.temporal.io/sdk/temporal"
+	sdk "go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
 
 	"rekey/workflows"
 )
@@ -24,6 +24,10 @@ const CannotHold = "cannot-hold"
 
 // renewals is how many renewals are sent in one lease: three may be lost.
 const renewals = 4
+
+// holdTask bounds one step of the workflow that keeps a lease: it decides nothing
+// but who is next, and a process that stands still must not keep it.
+const holdTask = 2 * time.Second
 
 // A holder holds accounts for this process, each with a lease and a worker on the
 // account's queue.
@@ -190,7 +194,12 @@ func (r *Runtime) RunShared(ctx context.Context, c client.Client) error {
 	s := newLeases()
 	r.leases = s
 	p := r.newParts(c, s.get)
-	holds := sdk.New(c, workflows.HoldQueue, p.options(sdk.Options{DisableWorkflowWorker: true, WorkerStopTimeout: graceful}))
+	// Few pollers and short waits: a process that stands still keeps its polls open,
+	// and each takes a task with it until the task's time-out.
+	holds := sdk.New(c, workflows.HoldQueue, p.options(sdk.Options{
+		WorkerStopTimeout: graceful, MaxConcurrentActivityTaskPollers: 1, StickyScheduleToStartTimeout: time.Second,
+	}))
+	holds.RegisterWorkflowWithOptions(workflows.Account, workflow.RegisterOptions{Name: workflows.TypeAccount})
 	holds.RegisterActivityWithOptions(newHolder(p, s).Hold, activity.RegisterOptions{Name: workflows.ActivityHold})
 	if err := r.keepAccounts(ctx, c); err != nil {
 		return err
@@ -202,7 +211,7 @@ func (r *Runtime) RunShared(ctx context.Context, c client.Client) error {
 func (r *Runtime) keepAccounts(ctx context.Context, c client.Client) error {
 	for _, a := range r.accounts() {
 		_, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-			ID: workflows.AccountID(a.provider, a.name), TaskQueue: workflows.TaskQueue,
+			ID: workflows.AccountID(a.provider, a.name), TaskQueue: workflows.HoldQueue, WorkflowTaskTimeout: holdTask,
 			WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
 			WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 			StaticSummary:            "lease of " + a.provider + "/" + a.name,

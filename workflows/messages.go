@@ -13,9 +13,10 @@ import (
 // TaskQueue is where workflows and the engine's own activities run.
 const TaskQueue = "rekey"
 
-// HoldQueue is where processes wait to become the holder of an account. It is
-// apart from [TaskQueue] because a hold lasts for hours: many accounts would take
-// every activity slot of a process from the engine's own steps.
+// HoldQueue is where processes wait to become the holder of an account, and where
+// the workflows run that keep the leases. It is apart from [TaskQueue] because a
+// hold lasts for hours: many accounts would take every activity slot of a process
+// from the engine's own steps; and because who is next must be told fast.
 const HoldQueue = "rekey-hold"
 
 // AccountQueue is where the passes over one provider account wait. Exactly one

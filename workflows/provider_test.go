@@ -66,6 +66,7 @@ type fault struct {
 	after   time.Duration
 	applied bool
 	lost    bool // the worker dies
+	waited  bool // no worker takes it up
 }
 
 func newProvider(w *world) *provider {
@@ -132,6 +133,9 @@ func (p *provider) activity(v activities.Verb) func(context.Context, activities.
 				p.apply(v, req, &a)
 			}
 			if wrong {
+				if f.waited {
+					return out, temporal.NewTimeoutError(enums.TIMEOUT_TYPE_SCHEDULE_TO_START, nil)
+				}
 				if f.lost {
 					return out, temporal.NewTimeoutError(enums.TIMEOUT_TYPE_HEARTBEAT, nil)
 				}

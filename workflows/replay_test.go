@@ -28,6 +28,7 @@ func TestReplay(t *testing.T) {
 			r := worker.NewWorkflowReplayer()
 			for name, w := range map[string]any{
 				workflows.TypeIncident: workflows.Incident, workflows.TypeWave: workflows.Wave, workflows.TypeWatch: workflows.Watch, workflows.TypeRegister: workflows.Register, workflows.TypeRecord: workflows.Record,
+				workflows.TypeAccount: workflows.Account,
 			} {
 				r.RegisterWorkflowWithOptions(w, workflow.RegisterOptions{Name: name})
 			}

@@ -154,6 +154,7 @@ func (w *world) begin() {
 	w.env.SetDetachedChildWait(false)
 	for name, f := range map[string]any{
 		workflows.TypeIncident: workflows.Incident, workflows.TypeWave: workflows.Wave, workflows.TypeWatch: workflows.Watch, workflows.TypeRegister: workflows.Register, workflows.TypeRecord: workflows.Record,
+		workflows.TypeAccount: workflows.Account,
 	} {
 		w.env.RegisterWorkflowWithOptions(f, workflow.RegisterOptions{Name: name})
 	}

@@ -3,6 +3,8 @@ package batch
 import (
 	"context"
 
+	"go.temporal.io/sdk/activity"
+
 	"rekey/activities"
 )
 
@@ -34,6 +36,23 @@ func within(ctx context.Context, l Lease) (context.Context, func()) {
 	go func() {
 		select {
 		case <-l.Ended():
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// stopping gives a context that ends when the worker of this activity begins to stop.
+func stopping(ctx context.Context) (context.Context, func()) {
+	if !activity.IsActivity(ctx) {
+		return ctx, func() {}
+	}
+	stop := activity.GetWorkerStopChannel(ctx)
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-stop:
 			cancel()
 		case <-ctx.Done():
 		}

@@ -377,6 +377,9 @@ func (r *Runner) outlive(ctx context.Context, last record) error {
 func (r *Runner) wait(ctx context.Context, p activities.Pass, req activities.Request) *activities.Fault {
 	info, _ := r.Kind(req.Key.Provider, req.Key.Kind)
 	api := info.Verbs[p.Verb].API
+	// A process that stops calls nobody who still waits here: the next one does.
+	ctx, cancel := stopping(ctx)
+	defer cancel()
 	after, err := r.Limits.Wait(ctx, p.Provider, p.Account, api, p.Verb, r.Now(ctx))
 	if err != nil {
 		return &activities.Fault{Class: activities.ClassTransient, Op: string(p.Verb), Detail: "cancelled while waiting for the rate limit"}

@@ -3,12 +3,18 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"rekey/activities"
+	"rekey/activities/batch"
+	"rekey/internal/blob"
+	"rekey/internal/codec/keyring"
 	"rekey/internal/config"
 	"rekey/workflows"
 )
@@ -170,4 +176,42 @@ func TestBreakerRefusesADamagedJournal(t *testing.T) {
 		Take(context.Background(), reported(), "i1", 9, now)
 	require.Error(t, err)
 	require.False(t, room)
+}
+
+// TestBreakerDoesNotWaitForAWorkerThatStandsStill asks people instead.
+func TestBreakerDoesNotWaitForAWorkerThatStandsStill(t *testing.T) {
+	room, why, err := (&Breaker{Journals: &journals{held: true}, Ceiling: config.Breaker{PerSource: 9, PerAccount: config.PerAccount{Keys: 9, Percent: 100}}}).
+		Take(context.Background(), reported(), "i1", 9, now)
+	require.NoError(t, err)
+	require.False(t, room)
+	require.Contains(t, why, "another worker")
+}
+
+// TestBreakerHoldsAcrossProcesses lets processes that share nothing but the directory
+// take places at the same moment: no more than the ceiling are given.
+func TestBreakerHoldsAcrossProcesses(t *testing.T) {
+	keys, err := keyring.Open(keyring.Options{Dir: t.TempDir(), Create: true, Now: time.Now})
+	require.NoError(t, err)
+	root := t.TempDir()
+	const processes, asks, ceiling = 4, 8, 5
+	var given atomic.Int64
+	var wg sync.WaitGroup
+	for p := range processes {
+		dir, err := blob.OpenDir(root, keys) // what it has open is its own
+		require.NoError(t, err)
+		b := &Breaker{Journals: batch.BlobJournals{Dir: dir}, Ceiling: config.Breaker{PerSource: ceiling, PerAccount: config.PerAccount{Keys: 99, Percent: 100}}}
+		wg.Go(func() {
+			for n := range asks {
+				room, _, err := b.Take(context.Background(), reported(), fmt.Sprintf("inc-%d-%d", p, n), 99, now)
+				if err != nil {
+					t.Error(err)
+				}
+				if room {
+					given.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.Equal(t, int64(ceiling), given.Load())
 }
