@@ -2,7 +2,6 @@ package postgres_test
 
 import (
 	"encoding/json"
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +24,7 @@ func decodeBare(text string, to *string) { *to = text }
 func fault(t *testing.T, err error) *activities.Fault {
 	t.Helper()
 	var f *activities.Fault
-	require.True(t, errors.As(err, &f), "%v", err)
+	require.ErrorAs(t, err, &f)
 	return f
 }
 

@@ -206,7 +206,8 @@ func message(r io.Reader, typed bool) ([]byte, error) {
 	if n < 0 || n > 1<<24 {
 		return nil, errors.New("no message of PostgreSQL")
 	}
-	out := append(head, make([]byte, n)...)
+	out := make([]byte, len(head)+n)
+	copy(out, head)
 	_, err := io.ReadFull(r, out[len(head):])
 	return out, err
 }

@@ -81,8 +81,7 @@ func Start(t testing.TB, o Options) *Server {
 		t.Skip("skipped: needs postgres (apt-get install postgresql)")
 	}
 	s := &Server{Host: "127.0.0.1", Port: freePort(t), Password: Password(), bin: bin, as: unprivileged(t)}
-	// Not t.TempDir: its parents are closed to the user that the server runs as.
-	dir, err := os.MkdirTemp("", "rekey-pg-")
+	dir, err := os.MkdirTemp("", "rekey-pg-") //nolint:usetesting // t.TempDir's parents are closed to the server's user
 	require.NoError(t, err)
 	s.dir = dir
 	t.Cleanup(func() {
