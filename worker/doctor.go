@@ -63,9 +63,16 @@ func (d *doctor) examine(ctx context.Context, c cli.Common) (cli.DoctorResult, e
 			{cli.DoctorEstate, d.estate},
 			{cli.DoctorPeople, d.people},
 			{cli.DoctorPlaybooks, d.playbooks},
-			{cli.DoctorServer, func() { running = d.server(ctx); d.ports(ctx, running) }},
+			{cli.DoctorServer, func() {
+				running = d.server(ctx)
+				d.alone(running)
+				d.codecEndpoint(ctx, running)
+				d.ports(ctx, running)
+			}},
 			{cli.DoctorTemporal, func() { d.temporal(ctx, running) }},
 			{cli.DoctorProviders, func() { d.providers(ctx) }},
+			{cli.DoctorChannels, func() { d.channels(ctx) }},
+			{cli.DoctorTelemetry, func() { d.telemetry(ctx) }},
 		} {
 			if len(d.only) == 0 || slices.Contains(d.only, part.area) {
 				part.look()

@@ -140,6 +140,7 @@ func (d *doctor) clock(id, whose string, ahead time.Duration) {
 func (d *doctor) ports(ctx context.Context, running bool) {
 	for _, p := range []struct{ key, address string }{
 		{"listen.http", d.cfg.Listen.HTTP}, {"listen.temporal", d.cfg.Listen.Temporal}, {"listen.ui", d.cfg.Listen.UI},
+		{"listen.metrics", d.cfg.Listen.Metrics},
 	} {
 		id := "ports." + strings.TrimPrefix(p.key, "listen.")
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", p.address)
@@ -207,6 +208,8 @@ func (d *doctor) cluster(ctx context.Context, id string, o temporalx.Options) {
 	d.ok(id, "Temporal answers at %s", o.Address)
 	if d.namespace(ctx, id, c) {
 		d.attributes(ctx, id, c)
+		d.workers(ctx, id, c)
+		d.payloads(ctx, id, c)
 	}
 }
 

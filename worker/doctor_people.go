@@ -37,10 +37,16 @@ func voting() []string { return []string{"commander", "security", "approver", "a
 func (d *doctor) people() {
 	roles := map[string][]string{} // of those who can vote, by name
 	owner := map[string]string{}
+	outside := map[string]bool{} // those of them who can vote outside of chat
 	for _, name := range slices.Sorted(maps.Keys(d.cfg.People)) {
 		p, id := d.cfg.People[name], "people."+name
 		if p.CLIKeyFile == "" && !slices.ContainsFunc(p.Roles, func(r string) bool { return slices.Contains(voting(), r) }) {
 			d.ok(id, "%s, which need no key", strings.Join(p.Roles, ", "))
+			continue
+		}
+		if p.CLIKeyFile == "" && p.Slack != "" && d.cfg.Channels.Slack.Configured() {
+			roles[name] = p.Roles
+			d.ok(id, "%s, in Slack only: no key, so none of the votes that must come from outside of it", strings.Join(p.Roles, ", "))
 			continue
 		}
 		if p.CLIKeyFile == "" {
@@ -57,13 +63,27 @@ func (d *doctor) people() {
 			d.fault(id, "give each person a key of their own", "%s has the key of %s: one person would have two votes", name, other)
 			continue
 		}
-		owner[key], roles[name] = name, p.Roles
+		owner[key], roles[name], outside[name] = name, p.Roles, true
 		d.ok(id, "%s", strings.Join(p.Roles, ", "))
 	}
 	if len(d.cfg.People) == 0 {
-		roles[people.LocalActor()] = voting()
+		roles[people.LocalActor()], outside[people.LocalActor()] = voting(), true
 	}
 	d.quorum(roles)
+	d.outside(outside)
+}
+
+// outside asks whether the votes that must not come through chat can be cast: a
+// stolen Slack account must not decide what cannot be undone.
+func (d *doctor) outside(can map[string]bool) {
+	const id = "people.outside-slack"
+	need := d.cfg.Ceilings.Irreversible.OutsideSlack
+	if len(can) < need {
+		d.fault(id, "give people a key with `rekey login` and name it as cli_key_file, or set ceilings.irreversible.outside_slack in rekey.yaml",
+			"irreversible steps need %d votes from outside of Slack and %d can cast one: they can never be approved", need, len(can))
+		return
+	}
+	d.ok(id, "%d can vote outside of Slack, %d must", len(can), need)
 }
 
 // quorum asks of every shipped playbook, as the ceilings tighten it, whether its

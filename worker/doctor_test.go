@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -10,26 +9,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	enumspb "go.temporal.io/api/enums/v1"
-	namespacepb "go.temporal.io/api/namespace/v1"
-	"go.temporal.io/api/operatorservice/v1"
-	"go.temporal.io/api/serviceerror"
-	"go.temporal.io/api/workflowservice/v1"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"rekey/internal/cli"
 	"rekey/internal/lab/control"
 	"rekey/internal/lab/labtest"
 	"rekey/internal/people"
-	"rekey/internal/temporalx"
 )
 
 // An install is a rekey on disk that never ran Temporal.
@@ -173,10 +161,10 @@ func TestDoctorNamesWhatIsBroken(t *testing.T) {
 		"a token that is none":                    {func(i *install) { i.overwrite("data/cli-token", "short\n") }, "keys.cli-token", "holds no token", nil},
 		"a password file that is gone": {func(i *install) {
 			i.yaml["channels"] = `channels: {email: {host: smtp.example.com, from: "a@example.com", password_file: ./nopw}}`
-		}, "files.channels.email.password_file", "does not exist", nil},
+		}, "files.channels.email.password_file", "does not exist", []string{"channels.email.unreachable"}},
 		"a password file that is empty": {func(i *install) {
 			i.yaml["channels"] = `channels: {webhook: {signing_key_file: ` + i.write("sign", "") + `}}`
-		}, "files.channels.webhook.signing_key_file", "is empty", nil},
+		}, "files.channels.webhook.signing_key_file", "is empty", []string{"channels.webhook.credential"}},
 		"an estate with an unknown key": {func(i *install) { i.write("estate.yaml", "kyes: []\n") }, "estate", "kyes", nil},
 		"an estate that is gone":        {func(i *install) { i.remove("estate.yaml") }, "estate", "estate.yaml", nil},
 		"customers that are no JSON":    {func(i *install) { i.yaml["customers"] = "customers: {files: [" + i.write("c.json", "{") + "]}" }, "customers", "c.json", nil},
@@ -394,6 +382,8 @@ func TestDoctorLooksAtARunningRekey(t *testing.T) {
 					fmt.Fprint(w, `{"status":"ok"}`)
 				case "/readyz":
 					w.WriteHeader(c.ready)
+				case "/codec/decode":
+					w.WriteHeader(http.StatusNotFound)
 				default:
 					if r.Header.Get("Authorization") != "Bearer "+c.token(token) {
 						w.WriteHeader(http.StatusUnauthorized)
@@ -414,123 +404,6 @@ func TestDoctorLooksAtARunningRekey(t *testing.T) {
 	}
 }
 
-// fakeCluster is the set-up side of a Temporal cluster.
-type fakeCluster struct {
-	workflowservice.UnimplementedWorkflowServiceServer
-	operatorservice.UnimplementedOperatorServiceServer
-	mu         sync.Mutex
-	exists     bool
-	retention  time.Duration
-	attributes map[string]enumspb.IndexedValueType
-}
-
-func (f *fakeCluster) GetSystemInfo(context.Context, *workflowservice.GetSystemInfoRequest) (*workflowservice.GetSystemInfoResponse, error) {
-	return &workflowservice.GetSystemInfoResponse{Capabilities: &workflowservice.GetSystemInfoResponse_Capabilities{}}, nil
-}
-
-func (f *fakeCluster) DescribeNamespace(_ context.Context, r *workflowservice.DescribeNamespaceRequest) (*workflowservice.DescribeNamespaceResponse, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.exists {
-		return nil, serviceerror.ToStatus(serviceerror.NewNamespaceNotFound(r.GetNamespace())).Err()
-	}
-	return &workflowservice.DescribeNamespaceResponse{Config: &namespacepb.NamespaceConfig{WorkflowExecutionRetentionTtl: durationpb.New(f.retention)}}, nil
-}
-
-func (f *fakeCluster) RegisterNamespace(_ context.Context, r *workflowservice.RegisterNamespaceRequest) (*workflowservice.RegisterNamespaceResponse, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.exists, f.retention = true, r.GetWorkflowExecutionRetentionPeriod().AsDuration()
-	return &workflowservice.RegisterNamespaceResponse{}, nil
-}
-
-func (f *fakeCluster) UpdateNamespace(_ context.Context, r *workflowservice.UpdateNamespaceRequest) (*workflowservice.UpdateNamespaceResponse, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.retention = r.GetConfig().GetWorkflowExecutionRetentionTtl().AsDuration()
-	return &workflowservice.UpdateNamespaceResponse{}, nil
-}
-
-func (f *fakeCluster) CountWorkflowExecutions(context.Context, *workflowservice.CountWorkflowExecutionsRequest) (*workflowservice.CountWorkflowExecutionsResponse, error) {
-	return &workflowservice.CountWorkflowExecutionsResponse{}, nil
-}
-
-func (f *fakeCluster) ListSearchAttributes(context.Context, *operatorservice.ListSearchAttributesRequest) (*operatorservice.ListSearchAttributesResponse, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	out := map[string]enumspb.IndexedValueType{}
-	for k, v := range f.attributes {
-		out[k] = v
-	}
-	return &operatorservice.ListSearchAttributesResponse{CustomAttributes: out}, nil
-}
-
-func (f *fakeCluster) AddSearchAttributes(_ context.Context, r *operatorservice.AddSearchAttributesRequest) (*operatorservice.AddSearchAttributesResponse, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.attributes == nil {
-		return nil, status.Error(codes.PermissionDenied, "vendor words")
-	}
-	for k, v := range r.GetSearchAttributes() {
-		f.attributes[k] = v
-	}
-	return &operatorservice.AddSearchAttributesResponse{}, nil
-}
-
-func (f *fakeCluster) serve(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	s := grpc.NewServer()
-	workflowservice.RegisterWorkflowServiceServer(s, f)
-	operatorservice.RegisterOperatorServiceServer(s, f)
-	go func() { _ = s.Serve(l) }()
-	t.Cleanup(s.Stop)
-	return l.Addr().String()
-}
-
-func TestDoctorLooksAtTheCluster(t *testing.T) {
-	all := temporalx.SearchAttributes()
-	some := map[string]enumspb.IndexedValueType{"RekeyPhase": enumspb.INDEXED_VALUE_TYPE_KEYWORD}
-	wrong := map[string]enumspb.IndexedValueType{"RekeyPhase": enumspb.INDEXED_VALUE_TYPE_INT}
-	const month = 720 * time.Hour
-	for name, c := range map[string]struct {
-		cluster *fakeCluster
-		fix     bool
-		faults  []string
-		mended  []string
-	}{
-		"all is well":                          {&fakeCluster{exists: true, retention: month, attributes: all}, false, nil, nil},
-		"no namespace":                         {&fakeCluster{attributes: all}, false, []string{"temporal.cluster.namespace"}, nil},
-		"no namespace, mended":                 {&fakeCluster{attributes: all}, true, nil, []string{"temporal.cluster.namespace"}},
-		"runs are deleted after a day":         {&fakeCluster{exists: true, retention: 24 * time.Hour, attributes: all}, false, []string{"temporal.cluster.retention"}, nil},
-		"runs are deleted, mended":             {&fakeCluster{exists: true, retention: 24 * time.Hour, attributes: all}, true, nil, []string{"temporal.cluster.retention"}},
-		"attributes are missing":               {&fakeCluster{exists: true, retention: month, attributes: some}, false, []string{"temporal.cluster.search-attributes"}, nil},
-		"attributes are missing, mended":       {&fakeCluster{exists: true, retention: month, attributes: map[string]enumspb.IndexedValueType{}}, true, nil, []string{"temporal.cluster.search-attributes"}},
-		"an attribute has another type":        {&fakeCluster{exists: true, retention: month, attributes: wrong}, true, []string{"temporal.cluster.search-attributes"}, nil},
-		"attributes may not be added by us":    {&fakeCluster{exists: true, retention: month}, true, []string{"temporal.cluster.search-attributes"}, nil},
-		"more than asked for is never lowered": {&fakeCluster{exists: true, retention: 10 * month, attributes: all}, true, nil, nil},
-	} {
-		t.Run(name, func(t *testing.T) {
-			i := healthy(t)
-			kept := c.cluster.retention
-			i.yaml["temporal"] = fmt.Sprintf("temporal: {address: %q}", c.cluster.serve(t))
-			checks := i.examine(c.fix)
-			require.Equal(t, c.faults, brokenIn(checks))
-			for _, id := range c.mended {
-				_, ok := find(checks, id, stateMended)
-				require.True(t, ok, id)
-			}
-			if len(c.mended) > 0 {
-				require.Empty(t, brokenIn(i.examine(false)), "it stays mended")
-			} else {
-				require.Equal(t, kept, c.cluster.retention, "nothing was changed")
-			}
-			require.NotContains(t, fmt.Sprint(checks), "vendor words")
-		})
-	}
-}
-
 // TestDoctorLooksAtOneArea: a set-up container asks about Temporal alone, and a
 // provider that does not answer must not stop the cluster.
 func TestDoctorLooksAtOneArea(t *testing.T) {
@@ -541,5 +414,5 @@ func TestDoctorLooksAtOneArea(t *testing.T) {
 	for _, c := range r.Checks {
 		require.Contains(t, []string{"config", "estate", "customers", "holds"}, c.ID)
 	}
-	require.Len(t, cli.DoctorAreas(), 7, "an area that examine does not look at is refused by the command line")
+	require.Len(t, cli.DoctorAreas(), 9, "an area that examine does not look at is refused by the command line")
 }

@@ -337,11 +337,13 @@ const (
 	DoctorServer    DoctorArea = "server"
 	DoctorTemporal  DoctorArea = "temporal"
 	DoctorProviders DoctorArea = "providers"
+	DoctorChannels  DoctorArea = "channels"
+	DoctorTelemetry DoctorArea = "telemetry"
 )
 
 // DoctorAreas are all of them, in the order in which doctor looks.
 func DoctorAreas() []DoctorArea {
-	return []DoctorArea{DoctorData, DoctorEstate, DoctorPeople, DoctorPlaybooks, DoctorServer, DoctorTemporal, DoctorProviders}
+	return []DoctorArea{DoctorData, DoctorEstate, DoctorPeople, DoctorPlaybooks, DoctorServer, DoctorTemporal, DoctorProviders, DoctorChannels, DoctorTelemetry}
 }
 
 // SchemaDoctor is the schema of [DoctorResult].

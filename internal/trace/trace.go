@@ -103,29 +103,83 @@ func newTracer(exp sdktrace.SpanExporter, o Options) *Tracer {
 	return &Tracer{provider: p, tracer: p.Tracer("rekey")}
 }
 
+// Probe sends the collector an empty export and gives its status. Errors name the
+// file that is wrong, or say that nothing answers; none quotes the collector.
+func Probe(ctx context.Context, o Options) (status int, err error) {
+	headers, err := readHeaders(o.HeadersFile)
+	if err != nil {
+		return 0, err
+	}
+	secure, err := o.tls()
+	if err != nil {
+		return 0, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, o.url(), http.NoBody)
+	if err != nil {
+		return 0, errors.New("telemetry.otlp_endpoint is not a URL")
+	}
+	req.Header.Set("Content-Type", "application/x-protobuf")
+	for name, value := range headers {
+		req.Header.Set(name, value)
+	}
+	c := &http.Client{
+		Timeout:   exportLimit,
+		Transport: &http.Transport{TLSClientConfig: secure, DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse // the headers go nowhere else
+		},
+	}
+	resp, err := c.Do(req)
+	var untrusted *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &untrusted):
+		return 0, errors.New("the collector's certificate is not trusted: give telemetry.ca_file, or the name that it was made for")
+	case err != nil:
+		return 0, errors.New("nothing answers at telemetry.otlp_endpoint")
+	}
+	return resp.StatusCode, resp.Body.Close()
+}
+
+// url is where exports go.
+func (o Options) url() string {
+	endpoint := o.Endpoint
+	if rest := endpoint[strings.Index(endpoint, "://")+len("://"):]; !strings.Contains(strings.TrimSuffix(rest, "/"), "/") {
+		endpoint = strings.TrimSuffix(endpoint, "/") + "/v1/traces" // https://opentelemetry.io/docs/specs/otlp/#otlphttp-request
+	}
+	return endpoint
+}
+
+// tls trusts CAFile; nil without one.
+func (o Options) tls() (*tls.Config, error) {
+	if o.CAFile == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(o.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("telemetry.ca_file: %s cannot be read", o.CAFile)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("telemetry.ca_file: %s holds no PEM certificate", o.CAFile)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}, nil
+}
+
 func (o Options) client() (otlptrace.Client, error) {
 	headers, err := readHeaders(o.HeadersFile)
 	if err != nil {
 		return nil, err
 	}
-	endpoint := o.Endpoint
-	if rest := endpoint[strings.Index(endpoint, "://")+len("://"):]; !strings.Contains(strings.TrimSuffix(rest, "/"), "/") {
-		endpoint = strings.TrimSuffix(endpoint, "/") + "/v1/traces" // https://opentelemetry.io/docs/specs/otlp/#otlphttp-request
+	secure, err := o.tls()
+	if err != nil {
+		return nil, err
 	}
 	opts := []otlptracehttp.Option{
-		otlptracehttp.WithEndpointURL(endpoint), otlptracehttp.WithHeaders(headers), otlptracehttp.WithTimeout(exportLimit),
+		otlptracehttp.WithEndpointURL(o.url()), otlptracehttp.WithHeaders(headers), otlptracehttp.WithTimeout(exportLimit),
 		otlptracehttp.WithRetry(otlptracehttp.RetryConfig{Enabled: true, InitialInterval: 500 * time.Millisecond, MaxInterval: time.Second, MaxElapsedTime: exportLimit}),
 	}
-	if o.CAFile != "" {
-		pem, err := os.ReadFile(o.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("telemetry.ca_file: %s cannot be read", o.CAFile)
-		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("telemetry.ca_file: %s holds no PEM certificate", o.CAFile)
-		}
-		opts = append(opts, otlptracehttp.WithTLSClientConfig(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}))
+	if secure != nil {
+		opts = append(opts, otlptracehttp.WithTLSClientConfig(secure))
 	}
 	return otlptracehttp.NewClient(opts...), nil
 }
