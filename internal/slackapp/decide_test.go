@@ -133,6 +133,15 @@ func TestALostAnswerIsNoSecondVote(t *testing.T) {
 	require.Len(t, nonces, 1, "the same request has the same nonce")
 }
 
+func TestARequestOnWhichRekeyFailsIsOver(t *testing.T) {
+	w := newWorld(t)
+	w.decide = func(statement.Signed) (workflows.Decision, error) { panic("a secret of the caller") }
+	require.Contains(t, w.typed(t, bob, "approve "+known+" a1"), "rekey failed on this request")
+	w.idle(t)
+	require.NotContains(t, w.log.String(), "a secret of the caller")
+	require.Contains(t, w.typed(t, bob, "list"), known)
+}
+
 func TestVotesThatMustComeFromOutside(t *testing.T) {
 	w := newWorld(t)
 	w.view.Approvals[0].Outside = 1

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"time"
 
 	"rekey/internal/intake"
@@ -50,15 +52,8 @@ func (a *App) work(name string, d *delivery) {
 		a.Log.Error("a request in the Slack inbox cannot be read", "entry", name)
 		return
 	}
-	c := a.command(&req)
+	c, ans, err := a.attempt(&req)
 	defer destroy(c.secrets)
-	limit := attempt
-	if c.verb == verbPlan {
-		limit = planAttempt
-	}
-	ctx, cancel := context.WithTimeout(a.ctx, limit)
-	defer cancel()
-	ans, err := a.run(ctx, &req, c)
 	if a.ctx.Err() != nil {
 		return // the process ends; the next one does it
 	}
@@ -86,6 +81,27 @@ func (a *App) work(name string, d *delivery) {
 	if err := e.Done(); err != nil {
 		a.Log.Error("a Slack request could not be marked as done; it may be answered again", "entry", name, "error", err)
 	}
+}
+
+// attempt understands and does a request. A request on which rekey fails is answered
+// and over: it must not take the process down, and then the next one that finds it.
+func (a *App) attempt(req *request) (c asked, ans *answer, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			// The value may hold anything: only its type is logged.
+			a.Log.Error("panic in a Slack request", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			ans, err = refusal("internal", "rekey failed on this request.").add("Look at the server's log, and use the command line. What became of it: `%s list`.", Command), nil
+		}
+	}()
+	c = a.command(req)
+	limit := attempt
+	if c.verb == verbPlan {
+		limit = planAttempt
+	}
+	ctx, cancel := context.WithTimeout(a.ctx, limit)
+	defer cancel()
+	ans, err = a.run(ctx, req, c)
+	return c, ans, err
 }
 
 // waits tells the author, once, that the request is kept.
