@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"rekey/activities"
+	"rekey/activities/postgres"
 )
 
 // fakeEngine is an engine whose results are files of the script: plan.json,
 // drill.json and so on. "none" has no parts at all.
 func fakeEngine(name string) Engine {
-	e := Engine{Providers: []activities.Provider{{Descriptor: fakeProvider()}}, Version: "v0.1.0"}
+	// The shipped playbooks are checked against the providers that they are for.
+	e := Engine{Providers: []activities.Provider{{Descriptor: fakeProvider()}, {Descriptor: postgres.Provider().Descriptor}}, Version: "v0.1.0"}
 	if name == "none" {
 		return e
 	}
