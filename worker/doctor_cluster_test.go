@@ -290,7 +290,10 @@ func TestDoctorAsksTheCodecEndpoint(t *testing.T) {
 			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				switch r.URL.Path {
 				case "/codec/decode":
-					require.Equal(t, http.MethodOptions, r.Method)
+					if r.Method != http.MethodOptions {
+						w.WriteHeader(http.StatusMethodNotAllowed)
+						return
+					}
 					c.answer(w, r)
 				case "/healthz":
 					fmt.Fprint(w, `{"status":"ok"}`)
