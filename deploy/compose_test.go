@@ -109,7 +109,7 @@ func TestEveryServiceIsContained(t *testing.T) {
 	}
 	require.Equal(t, map[string]string{"rekey-server": "8443", "temporal-ui": "8233", "grafana": "3000"}, published)
 	for _, inner := range []string{"database", "engine", "metrics"} {
-		require.True(t, bool(p.Networks[inner].Internal), "%s leads out", inner)
+		require.True(t, p.Networks[inner].Internal, "%s leads out", inner)
 	}
 	for _, s := range []string{"postgresql", "temporal", "temporal-schema", "rekey-setup", "prometheus"} {
 		require.NotContains(t, p.Services[s].Networks, "outside", s)

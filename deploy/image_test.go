@@ -101,7 +101,7 @@ func TestImageIsStatic(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("static; running it in an empty root takes root")
 	}
-	require.NoError(t, os.Chmod(root, 0o555))                                                                                //nolint:gosec // the root of the image, read-only
+	require.NoError(t, os.Chmod(root, 0o555))
 	run := exec.CommandContext(t.Context(), "setpriv", "--reuid=65532", "--regid=65532", "--clear-groups", "--no-new-privs", // as the compose file does
 		"unshare", "--map-current-user", "--mount", "--root="+root, binary(t), "version", "--json")
 	out, err = run.CombinedOutput()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
 	"rekey/activities"
@@ -126,8 +127,10 @@ func (r *Runtime) readStates(ctx context.Context, c client.Client) {
 // start can read.
 func (r *Runtime) ready(c client.Client) {
 	r.Health.Add("temporal", func(ctx context.Context) error {
-		if _, err := c.CheckHealth(ctx, &client.CheckHealthRequest{}); err != nil {
-			return health.Not("temporal", "Temporal does not answer", "is the cluster up, and does temporal.address lead there? `rekey doctor` looks for the reason")
+		// Of a cluster whose database is away the frontend still says that it is well,
+		// and matching still knows its pollers. The namespace is read from the database.
+		if _, err := c.WorkflowService().DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: r.Namespace()}); err != nil {
+			return health.Not("temporal", "Temporal does not answer, or cannot reach its database", "is the cluster up, and does temporal.address lead there? `rekey doctor` looks for the reason")
 		}
 		return nil
 	})

@@ -32,6 +32,7 @@ type cluster struct {
 	temporal *process
 	serve    *process
 	workers  []*process
+	metrics  []string // of each worker
 	lab      *control.Client
 	info     control.Info
 	env      []string // of every rekey
@@ -74,7 +75,7 @@ func (c *cluster) startPostgres() {
 	shared, err := os.MkdirTemp("", "rekey-cluster-pg-")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(shared)) })
-	require.NoError(t, os.Chmod(shared, 0o755)) //nolint:gosec // the key in it is its user's alone
+	require.NoError(t, os.Chmod(shared, 0o755))
 	for _, name := range []string{"postgres.crt", "postgres.key", "db-ca.crt"} {
 		b, err := os.ReadFile(filepath.Join(c.secrets, name))
 		require.NoError(t, err)
@@ -84,8 +85,8 @@ func (c *cluster) startPostgres() {
 		}
 	}
 	c.postgres = pgtest.Start(t, pgtest.Options{
-		Durable: true, MaxConnections: 100,
-		HBA: append([]string{"host all postgres 127.0.0.1/32 scram-sha-256"}, accessRules(t)...),
+		MaxConnections: 100,
+		HBA:            append([]string{"host all postgres 127.0.0.1/32 scram-sha-256"}, accessRules(t)...),
 		Settings: map[string]string{
 			"log_statement": "none", "ssl": "on",
 			"ssl_cert_file": quoted(shared, "postgres.crt"), "ssl_key_file": quoted(shared, "postgres.key"), "ssl_ca_file": quoted(shared, "db-ca.crt"),
@@ -168,7 +169,7 @@ func (c *cluster) startLab(scenario string) {
 	c.lab = control.New(addrs.Control, strings.TrimSpace(string(token)))
 	require.Eventually(t, func() bool { c.info, err = c.lab.Info(t.Context()); return err == nil }, 30*time.Second, 20*time.Millisecond)
 	c.env = append(c.env, control.EnvURL+"="+addrs.Control, control.EnvToken+"="+strings.TrimSpace(string(token)))
-	c.env = append(c.env, "REKEY_PROVIDERS_AWSIAM_LAB_BASE_URL="+addrs.Provider)
+	c.env = append(c.env, "REKEY_PROVIDERS_AWSIAM_LAB_BASE_URL="+addrs.Provider, "REKEY_LAB_PROPAGATION="+propagation)
 }
 
 // configure writes rekey.yaml: what a cluster's has, with the lab as provider.
@@ -214,10 +215,11 @@ func (c *cluster) startRekey() {
 	}, 90*time.Second, time.Second)
 	c.serve = newProcess(t, "serve", c.dir, c.env, c.rekey(), "serve", "--log-level", "info", "--listen-metrics", "127.0.0.1:0")
 	c.serve.start()
-	for n := range 2 {
-		w := newProcess(t, "worker-"+strconv.Itoa(n+1), c.dir, c.env, c.rekey(), "worker", "--log-level", "info", "--listen-metrics", "127.0.0.1:0")
+	for n, port := range freePorts(t, 2) {
+		w := newProcess(t, "worker-"+strconv.Itoa(n+1), c.dir, c.env, c.rekey(), "worker", "--log-level", "info", "--listen-metrics", "127.0.0.1:"+port)
 		w.start()
 		c.workers = append(c.workers, w)
+		c.metrics = append(c.metrics, "http://127.0.0.1:"+port+"/metrics")
 	}
 	c.untilReady()
 }
@@ -244,10 +246,4 @@ func (c *cluster) status() int {
 func (c *cluster) untilReady() {
 	c.t.Helper()
 	require.Eventually(c.t, func() bool { return c.status() == http.StatusOK }, 90*time.Second, 100*time.Millisecond, "the cluster is not ready")
-}
-
-// do runs one command of the command line.
-func (c *cluster) do(args ...string) result {
-	c.t.Helper()
-	return run(c.t, c.dir, c.env, append([]string{c.rekey()}, args...)...)
 }
