@@ -135,7 +135,10 @@ func Open(cfg *config.Config, log *slog.Logger, own bool) (*Runtime, error) {
 	if r.Signer, err = audit.LoadOrCreateSigner(keys, cfg.Audit.Origin); err != nil {
 		return nil, err
 	}
-	r.Estate, err = estate.Load(cfg.Estate.Files, cfg.Customers.Files, r.Finger)
+	if r.Estate, err = estate.Load(cfg.Estate.Files, cfg.Customers.Files, r.Finger); err != nil {
+		return nil, err
+	}
+	err = r.keepCustomers()
 	return r, err
 }
 

@@ -84,6 +84,7 @@ func (p *parts) shared() sdk.Worker {
 	for name, f := range p.r.newTeller().activities() {
 		w.RegisterActivityWithOptions(f, activity.RegisterOptions{Name: name})
 	}
+	w.RegisterActivityWithOptions(p.r.sending().Send, activity.RegisterOptions{Name: workflows.ActivitySend})
 	return w
 }
 
@@ -133,6 +134,7 @@ func Register(r Registry) {
 	r.RegisterWorkflowWithOptions(workflows.Incident, workflow.RegisterOptions{Name: workflows.TypeIncident})
 	r.RegisterWorkflowWithOptions(workflows.Wave, workflow.RegisterOptions{Name: workflows.TypeWave})
 	r.RegisterWorkflowWithOptions(workflows.Watch, workflow.RegisterOptions{Name: workflows.TypeWatch})
+	r.RegisterWorkflowWithOptions(workflows.Notices, workflow.RegisterOptions{Name: workflows.TypeNotices})
 	r.RegisterWorkflowWithOptions(workflows.Register, workflow.RegisterOptions{Name: workflows.TypeRegister})
 	r.RegisterWorkflowWithOptions(workflows.Account, workflow.RegisterOptions{Name: workflows.TypeAccount})
 	r.RegisterWorkflowWithOptions(workflows.Record, workflow.RegisterOptions{Name: workflows.TypeRecord})
@@ -146,6 +148,7 @@ func (r *Runtime) NewEngine(c client.Client) *engine.Engine {
 		Client: r.Client, Breaker: &engine.Breaker{Journals: batch.BlobJournals{Dir: r.Blobs}, Ceiling: r.Config.Ceilings.Breaker},
 		Claim: t.Claim, Alarm: r.alarm(c),
 		Histories: r.archive(c),
+		Contacts:  r.contacts,
 		Signer:    r.Signer, Bundles: filepath.Join(r.Config.Data, "bundles"), Contained: r.Metrics.Contained, Log: r.Log,
 	})
 }

@@ -322,6 +322,7 @@ func (r *incident) start(ctx workflow.Context, w plan.Wave, voted bool) error {
 			in.Resume[fp] = v
 		}
 	}
+	r.exposure(&in)
 	rule := ""
 	for _, it := range w.Items {
 		r.lapse(ctx, it.Key.FP)

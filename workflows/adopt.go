@@ -174,8 +174,9 @@ func (it *item) probeNew(ctx workflow.Context) error {
 	}
 }
 
-// notice is the warn-before-cut gate. Channels come later: a person sends the text
-// and resolves the step, or the cut-off of the strategy overrides it, on record.
+// notice is the warn-before-cut gate. Where channels reach somebody, see
+// [item.warned]; elsewhere a person sends the text and resolves the step, or the
+// cut-off of the strategy overrides it, on record.
 func (it *item) notice(ctx workflow.Context) error {
 	w := it.w
 	gated := false
@@ -184,6 +185,9 @@ func (it *item) notice(ctx workflow.Context) error {
 	}
 	if !gated || it.turned || it.turning() {
 		return nil // nothing to wait for, or too late to warn
+	}
+	if len(w.noticer.of(it, true)) > 0 {
+		return it.warned(ctx)
 	}
 	until := it.cutoff(ctx)
 	text := it.noticeText(until)
@@ -233,8 +237,9 @@ func (it *item) waitCutover(ctx workflow.Context) error {
 	}
 	if !over {
 		it.gate(ctx)
+		return nil
 	}
-	return nil
+	return it.contracts(ctx)
 }
 
 // opened says what lets the old key be cut without a proof.

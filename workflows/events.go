@@ -54,6 +54,8 @@ func (r *incident) takeEvent(ctx workflow.Context, e WaveEvent) {
 				r.finding(ctx, s.Key, f)
 			}
 		}
+	case waveNotices:
+		r.telling(e.Wave)
 	case waveEnded:
 		w.State = waveOver
 		r.waveOver(ctx, *w)

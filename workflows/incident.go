@@ -55,6 +55,7 @@ func Incident(ctx workflow.Context, in IncidentInput) error {
 	}
 	workflow.Go(ctx, r.takeReports)
 	workflow.Go(ctx, r.takeEvents)
+	workflow.Go(ctx, r.takeNotices)
 	r.follow(ctx)
 	for n := range r.st.Waves {
 		r.pump(ctx, r.st.Waves[n].Wave.N)
@@ -62,6 +63,7 @@ func Incident(ctx workflow.Context, in IncidentInput) error {
 	if before := r.before(ctx); before != "" {
 		r.chapters.keep(ctx, IncidentID(in.ID), before)
 	}
+	r.pushNotices(ctx)
 	for {
 		// Before the turn: what arrives while it waits for an activity is for the
 		// next one.
@@ -280,6 +282,14 @@ func (r *incident) drainSignals(ctx workflow.Context) {
 			break
 		}
 		r.takeRecord(s)
+	}
+	notices := workflow.GetSignalChannel(ctx, SignalNotice)
+	for {
+		var e NoticeEvent
+		if !notices.ReceiveAsync(&e) {
+			break
+		}
+		r.takeNotice(ctx, e)
 	}
 	r.clk.drain(ctx)
 }

@@ -77,6 +77,10 @@ type IncidentState struct {
 	Closing  bool      `json:"closing,omitempty"` // a person asked to close
 	// Told is where the incident is followed; nil: nowhere.
 	Told *Told `json:"told,omitempty"`
+	// Notices are the waves whose owners and customers are told, NoticeViews what
+	// they are told.
+	Notices     []NoticesRun  `json:"notices,omitempty"`
+	NoticeViews []view.Notice `json:"notice_views,omitempty"`
 }
 
 func newState(next int) *IncidentState {

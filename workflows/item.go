@@ -46,6 +46,10 @@ type item struct {
 	placed   time.Time // when the replacement was distributed
 	cut      time.Time // the cut-off, once it is fixed
 	attested bool      // a person says that all dependents moved
+	// arrived: its owners and customers can be told now. atGate: its cut waits for
+	// that; notBefore: and for the hours that their contracts give.
+	arrived, atGate bool
+	notBefore       time.Time
 }
 
 func newItem(w *wave, p plan.Item) *item {
@@ -526,5 +530,8 @@ func (it *item) publish(ctx workflow.Context) {
 	v.Outcomes = append([]view.Outcome{}, it.v.Outcomes...)
 	v.Death.Vantages = append([]string{}, it.v.Death.Vantages...)
 	it.w.emit(WaveEvent{Kind: waveItem, Item: &v})
+	if it.w.noticer != nil {
+		it.w.noticer.news++
+	}
 	it.w.show(ctx)
 }

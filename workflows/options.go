@@ -191,3 +191,19 @@ func backoff(n int) time.Duration {
 	}
 	return min(d, backoffMax)
 }
+
+// hand is how long a hand-over of a notice may take: a mail server may look at the
+// whole mail before it answers (activities/notify/email waits a minute).
+const hand = 2 * time.Minute
+
+// sendOptions are for one attempt at one contact. It has one Temporal attempt: the
+// repeats are in the workflow, and whether there may be one is in the journal.
+func sendOptions(ctx workflow.Context, what string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		StartToCloseTimeout: hand,
+		HeartbeatTimeout:    heartbeat,
+		RetryPolicy:         &temporal.RetryPolicy{MaximumAttempts: 1},
+		Summary:             summary(what),
+		WaitForCancellation: true,
+	})
+}

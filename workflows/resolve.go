@@ -20,6 +20,10 @@ func (r *incident) doResolve(ctx workflow.Context, s statement.Statement, _ stri
 	case endAccepted, endNever, endCustomer:
 		return r.resolveItems(ctx, s)
 	case "", "done", "by-hand", "adopted", "waived", "override-cutoff":
+	case sendAgain:
+		if _, ok := noticesOf(s.Task); !ok {
+			return Decision{}, &refusal{view.CodeInvalid, "only a notice that is unclear can be sent again", "give the step of the notice with --task"}
+		}
 	default:
 		return Decision{}, &refusal{view.CodeInvalid, fmt.Sprintf("a step cannot be resolved as %q", s.As), "done, by-hand, adopted, waived, accepted-risk, never-existed-proven or customer-action-open"}
 	}
@@ -52,6 +56,9 @@ func (r *incident) doResolve(ctx workflow.Context, s statement.Statement, _ stri
 	var wave, n int
 	if _, err := fmt.Sscanf(h.ID, "h%d-%d", &wave, &n); err == nil && wave > 0 {
 		r.command(ctx, wave, WaveCommand{Kind: cmdResolved, Task: h.ID, As: s.As, Actor: s.Actor, Text: s.Text})
+	}
+	if n, ok := noticesOf(h.ID); ok {
+		r.noticeCommand(ctx, n, WaveCommand{Kind: cmdResolved, Task: h.ID, As: s.As, Actor: s.Actor, Text: s.Text})
 	}
 	return Decision{ID: h.ID, State: h.State}, nil
 }

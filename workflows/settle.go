@@ -44,6 +44,11 @@ func (r *incident) dangling() int {
 			n++
 		}
 	}
+	for _, run := range r.st.Notices {
+		if run.State == waveRunning {
+			n++
+		}
+	}
 	return n
 }
 
@@ -225,6 +230,7 @@ func (r *incident) watch(ctx workflow.Context) error {
 	for _, w := range r.st.Waves {
 		in.Workflows = append(in.Workflows, WaveID(r.in.ID, w.Wave.N))
 	}
+	in.Workflows = append(in.Workflows, r.noticesIDs()...)
 	if len(in.Keys) == 0 {
 		return nil
 	}
@@ -262,6 +268,7 @@ func (r *incident) seal(ctx workflow.Context, final bool) error {
 	for _, w := range r.st.Waves {
 		ids = append(ids, WaveID(r.in.ID, w.Wave.N))
 	}
+	ids = append(ids, r.noticesIDs()...)
 	if !r.st.WatchUntil.IsZero() {
 		ids = append(ids, WatchID(r.in.ID))
 	}

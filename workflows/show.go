@@ -140,6 +140,7 @@ func (r *incident) view(info *workflow.Info) view.Incident {
 		}
 		v.Reports = append(v.Reports, vr)
 	}
+	v.Notices, v.NoticesSent = r.noticesView()
 	v.Scope = r.scopeView()
 	v.Plan = r.planView()
 	for _, a := range st.Approvals {

@@ -37,6 +37,7 @@ type wave struct {
 	asked    map[string]bool
 	humans   int
 	ended    int
+	noticer  *noticer
 }
 
 // Wave is the workflow of one wave: the items of one approved set of calls, from
@@ -57,6 +58,10 @@ func Wave(ctx workflow.Context, in WaveInput) error {
 	}
 	workflow.Go(ctx, w.listen)
 	workflow.Go(ctx, w.send)
+	if w.noticer = newNoticer(w); w.noticer != nil {
+		workflow.Go(ctx, w.noticer.listen)
+		workflow.Go(ctx, w.noticer.run)
+	}
 	for _, it := range w.items {
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			it.run(ctx)
@@ -66,6 +71,10 @@ func Wave(ctx workflow.Context, in WaveInput) error {
 	}
 	w.show(ctx)
 	if err := workflow.Await(ctx, func() bool { return w.ended == len(w.items) }); err != nil {
+		return err
+	}
+	// The incident learns of notices before it learns of the end.
+	if err := workflow.Await(ctx, func() bool { return w.noticer == nil || w.noticer.done }); err != nil {
 		return err
 	}
 	w.emit(WaveEvent{Kind: waveEnded})

@@ -33,6 +33,11 @@ type WaveInput struct {
 	Voted bool `json:"voted,omitempty"`
 	// Held are items that must not move from the first step on.
 	Held []string `json:"held,omitempty"`
+	// Since, Exposure and Created (by fingerprint) are what notices say of the
+	// exposure: since when, where, and how old the keys are.
+	Since    time.Time            `json:"since,omitzero"`
+	Exposure string               `json:"exposure,omitempty"`
+	Created  map[string]time.Time `json:"created,omitempty"`
 	// Life tells the passes of a reopened incident from those before.
 	Life string `json:"life,omitempty"`
 	// Resume are items that an earlier wave has replaced already.
@@ -45,6 +50,7 @@ const (
 	waveAsk      = "ask"      // a vote is needed
 	waveHuman    = "human"    // a person is needed, or no longer
 	waveFindings = "findings" // the sweep found something
+	waveNotices  = "notices"  // owners and customers are being told
 	waveEnded    = "ended"    // all items have ended
 )
 

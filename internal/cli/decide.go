@@ -286,7 +286,7 @@ installed at the provider first, so that it ends even if rekey is down.`,
 // resolutions are the values of --as: how a step ended, or an end state that
 // people decide.
 func resolutions() []string {
-	return []string{"done", "by-hand", "adopted", "waived", "override-cutoff", "accepted-risk", "never-existed-proven", "customer-action-open"}
+	return []string{"done", "by-hand", "adopted", "waived", "send-again", "override-cutoff", "accepted-risk", "never-existed-proven", "customer-action-open"}
 }
 
 func (a *app) resolveCommand() *cobra.Command {

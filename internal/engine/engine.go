@@ -38,6 +38,8 @@ type Options struct {
 	Alarm     func(ctx context.Context, in workflows.AlarmInput) error
 	Histories Histories
 	Signer    *audit.Signer
+	// Contacts reads who can be told, as the files say now; nil: nobody.
+	Contacts func() (*estate.Directory, error)
 	// Bundles is the directory that bundles are written to.
 	Bundles string
 	// Contained is told how long an incident took from its first report to its
@@ -51,7 +53,12 @@ type Options struct {
 type Engine struct{ Options }
 
 // New makes an Engine.
-func New(o Options) *Engine { return &Engine{o} }
+func New(o Options) *Engine {
+	if o.Contacts == nil {
+		o.Contacts = contacts
+	}
+	return &Engine{o}
+}
 
 // Activities are the functions by the name they are registered under.
 func (e *Engine) Activities() map[string]any {
@@ -65,6 +72,9 @@ func (e *Engine) Activities() map[string]any {
 		workflows.ActivityForget:   e.Forget,
 		workflows.ActivityAlarm:    e.RaiseAlarm,
 		workflows.ActivityArchive:  e.Archive,
+
+		workflows.ActivityRender:     e.Render,
+		workflows.ActivityNoticeText: e.NoticeText,
 	}
 }
 

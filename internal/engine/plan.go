@@ -15,7 +15,12 @@ import (
 // Plan decides every item by the playbook's rules and lays out the waves with the
 // exact calls. The same items, estate and playbook give the same hashes.
 func (e *Engine) Plan(_ context.Context, in workflows.PlanInput) (workflows.PlanResult, error) {
-	return BuildPlan(in)
+	res, err := BuildPlan(in)
+	if err != nil {
+		return res, err
+	}
+	res.Plan.Customers, err = e.customersDigest(in)
+	return res, err
 }
 
 // BuildPlan is Plan without an engine: it reads nothing but its input.
@@ -106,7 +111,7 @@ func gates(pb *playbooks.Playbook, name playbooks.StrategyName) []string {
 func planItem(pb *playbooks.Playbook, s workflows.Scoped, name playbooks.StrategyName, kinds map[string]workflows.KindFacts) plan.Item {
 	k := kinds[s.Key.Provider+"/"+s.Key.Kind]
 	it := plan.Item{
-		Key: s.Key, Dependents: s.Dependents, Owner: s.Owner, Harden: pb.Harden.AllowFrom,
+		Key: s.Key, Dependents: s.Dependents, Owner: s.Owner, Customers: s.Customers, Harden: pb.Harden.AllowFrom,
 		Adopt: s.Owner != "" || len(s.Dependents) > 0,
 	}
 	if s.Unattributed || s.CreatedByCompromised {

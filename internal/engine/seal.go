@@ -49,7 +49,7 @@ func (e *Engine) Seal(ctx context.Context, in workflows.SealInput) (workflows.Se
 			return workflows.SealResult{}, err
 		}
 	}
-	b, sealed, n, err := e.bundle(in, runs, gone)
+	b, sealed, n, err := e.bundle(ctx, in, runs, gone)
 	if err != nil {
 		return workflows.SealResult{}, err
 	}
@@ -76,10 +76,10 @@ func (e *Engine) Export(ctx context.Context, in workflows.SealInput) ([]byte, au
 	if err != nil {
 		return nil, audit.Sealed{}, 0, err
 	}
-	return e.bundle(in, runs, gone)
+	return e.bundle(ctx, in, runs, gone)
 }
 
-func (e *Engine) bundle(in workflows.SealInput, runs []derive.Run, gone []string) ([]byte, audit.Sealed, int64, error) {
+func (e *Engine) bundle(ctx context.Context, in workflows.SealInput, runs []derive.Run, gone []string) ([]byte, audit.Sealed, int64, error) {
 	before, prev, last, err := e.last(in.Incident)
 	if err != nil {
 		return nil, audit.Sealed{}, 0, err
@@ -95,6 +95,9 @@ func (e *Engine) bundle(in workflows.SealInput, runs []derive.Run, gone []string
 	content := audit.Content{
 		Incident: in.Incident, State: v.State, Final: in.Final, Events: derive.Extend(before, all), View: v,
 		Approvals: v.Approvals, Evidence: in.Evidence, Previous: prev, Outside: outside(gone),
+	}
+	if content.Notices, err = e.sentNotices(ctx, v.NoticesSent); err != nil {
+		return nil, audit.Sealed{}, 0, err
 	}
 	for _, p := range in.Plans {
 		content.Plans = append(content.Plans, p)

@@ -27,6 +27,9 @@ type Plan struct {
 	Calls     int        `json:"calls"`
 	ETAMs     int64      `json:"eta_ms"`
 	Breaks    []Break    `json:"breaks"`
+	// Customers is the digest of the customers files, "" without any. It is not part
+	// of the hash: a mended address voids no vote.
+	Customers string `json:"customers,omitempty"`
 }
 
 // A Wave is the items that move together under one approval.
@@ -53,6 +56,8 @@ type Item struct {
 	// Adopt is false when nobody needs a replacement.
 	Adopt bool   `json:"adopt"`
 	Owner string `json:"owner,omitempty"`
+	// Customers are refs of those who must be told.
+	Customers []string `json:"customers,omitempty"`
 	// Harden are the Bind networks, when the playbook asks for them.
 	Harden []string `json:"harden,omitempty"`
 }

@@ -27,6 +27,7 @@ type Incident struct {
 	Obligations  []Obligation      `json:"obligations"`
 	NeedsHuman   []Human           `json:"needs_human"`
 	Notices      Notices           `json:"notices"`
+	NoticesSent  []Notice          `json:"notices_sent,omitempty"`
 	Bundle       *Bundle           `json:"bundle,omitempty"`
 	Links        map[string]string `json:"links,omitempty"`
 	Refusals     []Refusal         `json:"refusals,omitempty"`
@@ -251,13 +252,37 @@ type Human struct {
 	By    string `json:"by,omitempty"`
 }
 
-// Notices count messages.
+// A Notice is one message to one recipient in one version. It names them by ref; the
+// text is in the blob store and in the bundle.
+type Notice struct {
+	ID       string `json:"id"`
+	Wave     int    `json:"wave"`
+	Audience string `json:"audience"` // owner, customer
+	Ref      string `json:"ref"`
+	Template string `json:"template"`
+	Class    string `json:"class"` // warn, cut
+	Version  int    `json:"version"`
+	// Channel and Contact (its order) that it went to, or goes to next.
+	Channel string   `json:"channel,omitempty"`
+	Contact int      `json:"contact,omitempty"`
+	State   string   `json:"state"` // queued, sent, delivered, bounced, acknowledged, unclear, superseded
+	At      string   `json:"at"`
+	Items   []string `json:"items"`            // fingerprints
+	Text    string   `json:"text,omitempty"`   // hash of the message
+	Detail  string   `json:"detail,omitempty"` // why it stands so
+	// ContractHours after which the key may be cut before its cut-off.
+	ContractHours int `json:"contract_hours,omitempty"`
+}
+
+// Notices count messages by state.
 type Notices struct {
 	Queued       int `json:"queued"`
 	Sent         int `json:"sent"`
 	Delivered    int `json:"delivered"`
 	Bounced      int `json:"bounced"`
 	Acknowledged int `json:"acknowledged"`
+	// Unclear: the channel's answer is lost, and a person looks.
+	Unclear int `json:"unclear,omitempty"`
 }
 
 // Bundle is the last sealed bundle.
