@@ -397,7 +397,7 @@ func (n *notices) later(ctx workflow.Context, s *NoticeState, out SendResult, at
 	if out.Class == activities.ClassDenied {
 		wait = backoffMax // our own set-up has to be mended first
 	}
-	if atOnce {
+	if atOnce && s.Failures < patience {
 		wait = 0
 	}
 	s.Due = n.clk.Now(ctx).Add(wait)

@@ -75,6 +75,7 @@ type world struct {
 	open     int // parts of the story that were not played
 	last     view.Incident
 	place    *place // where the incident is followed, if anywhere
+	mail     *mail  // where a story has channels
 }
 
 type option func(*world)
@@ -155,6 +156,7 @@ func (w *world) begin() {
 	for name, f := range map[string]any{
 		workflows.TypeIncident: workflows.Incident, workflows.TypeWave: workflows.Wave, workflows.TypeWatch: workflows.Watch, workflows.TypeRegister: workflows.Register, workflows.TypeRecord: workflows.Record,
 		workflows.TypeAccount: workflows.Account,
+		workflows.TypeNotices: workflows.Notices,
 	} {
 		w.env.RegisterWorkflowWithOptions(f, workflow.RegisterOptions{Name: name})
 	}
@@ -173,6 +175,9 @@ func (w *world) begin() {
 	}
 	if w.place != nil {
 		w.place.register(w)
+	}
+	if w.mail != nil {
+		w.mail.register(w)
 	}
 	for _, v := range activities.Verbs() {
 		if _, ok := w.set.Kinds["awsiam/user-access-key"].Verbs[v]; ok {
