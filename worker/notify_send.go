@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,29 +41,31 @@ type sendActivity struct {
 	journals sendJournals
 	open     func(channel string) (notify.Descriptor, notify.Sender, error)
 	now      func(context.Context) time.Time
+	log      *slog.Logger
 }
+
+// Kinds of a sendRecord.
+const (
+	recordIntent  = "intent"  // the channel is about to be called
+	recordOutcome = "outcome" // what it gave
+)
 
 // sendRecord is one line of a hand-over's journal. It holds no address.
 type sendRecord struct {
-	Kind   string                `json:"kind"` // intent, outcome
+	Kind   string                `json:"kind"` // recordIntent, recordOutcome
 	N      int                   `json:"attempt"`
 	At     time.Time             `json:"at"`
 	Result *workflows.SendResult `json:"result,omitempty"`
 }
 
 // Send is the activity. It returns an error only for what is not the channel's: a
-// journal that cannot be written. Everything else is in the result.
+// journal that cannot be read or written before the call. Everything else is in the
+// result.
+//
+// What an earlier attempt wrote is looked at first: a message that is out stays out
+// although its contact or the channel has been taken from the files since.
 func (s *sendActivity) Send(ctx context.Context, in workflows.SendInput) (workflows.SendResult, error) {
 	defer beat(ctx)()
-	desc, sender, err := s.open(in.Contact.Channel)
-	if err != nil {
-		// Of our own configuration, and said by it: no vendor text.
-		return s.failed(ctx, &activities.Fault{Class: activities.ClassDenied, Op: "notify:open", Detail: err.Error()}), nil
-	}
-	req, fault := s.request(ctx, in)
-	if fault != nil {
-		return s.failed(ctx, fault), nil
-	}
 	name := "notify/" + in.ID
 	if in.Round > 0 {
 		name += fmt.Sprintf("-r%d", in.Round)
@@ -81,31 +84,53 @@ func (s *sendActivity) Send(ctx context.Context, in workflows.SendInput) (workfl
 	if err != nil {
 		return workflows.SendResult{}, fmt.Errorf("journal of notice %s: %w", in.ID, err)
 	}
-	again := desc.Delivery != notify.AtMostOnce
+	desc, sender, closed := s.open(in.Contact.Channel)
+	// A channel that this build does not know promises nothing.
+	again := desc.Delivery == notify.Idempotent || desc.Delivery == notify.Detectable
+	intended := last != nil && last.Kind == recordIntent
 	switch {
-	case last == nil:
-	case last.Kind == "outcome" && last.Result != nil && !mayRepeat(*last.Result):
+	case last != nil && last.Result != nil && !mayRepeat(*last.Result):
 		out := *last.Result
 		out.Recovered = true
 		return out, nil
-	case last.Kind == "intent":
-		req.Recheck = true
-		if !again {
-			out := workflows.SendResult{Class: activities.ClassUnclear, Detail: "the worker died while it handed the message over: it may have been taken", At: s.now(ctx), Recovered: true}
-			return out, s.note(ctx, j, sendRecord{Kind: "outcome", N: in.Attempt, At: out.At, Result: &out})
-		}
+	case intended && !again:
+		out := workflows.SendResult{Class: activities.ClassUnclear, Detail: "the worker died while it handed the message over: it may have been taken", At: s.now(ctx), Recovered: true}
+		s.outcome(ctx, j, in, out)
+		return out, nil
+	case closed != nil:
+		// Of our own configuration, and said by it: no vendor text.
+		return s.failed(ctx, &activities.Fault{Class: activities.ClassDenied, Op: "notify:open", Detail: closed.Error()}), nil
 	}
-	if err := s.note(ctx, j, sendRecord{Kind: "intent", N: in.Attempt, At: s.now(ctx)}); err != nil {
+	req, fault := s.request(ctx, in)
+	if fault != nil {
+		return s.failed(ctx, fault), nil
+	}
+	req.Recheck = intended
+	if err := s.note(ctx, j, sendRecord{Kind: recordIntent, N: in.Attempt, At: s.now(ctx)}); err != nil {
 		return workflows.SendResult{}, err
 	}
 	res, err := sender.Send(ctx, req)
-	out := workflows.SendResult{Outcome: res.Outcome, Receipt: res.Receipt, At: s.now(ctx), Again: again, Delivered: again}
+	out := workflows.SendResult{Outcome: res.Outcome, Receipt: res.Receipt, At: s.now(ctx), Again: again, Delivered: desc.Delivery == notify.Idempotent}
+	if err == nil && !res.Outcome.Reached() {
+		err = &activities.Fault{Class: activities.ClassUnclear, Detail: "the channel said neither yes nor no"}
+	}
 	if err != nil {
 		out = s.failed(ctx, activities.AsFault("notify:"+in.Contact.Channel, err))
 		out.Again = again
 	}
-	// The outcome is worth writing although the workflow has given up waiting.
-	return out, s.note(context.WithoutCancel(ctx), j, sendRecord{Kind: "outcome", N: in.Attempt, At: out.At, Result: &out})
+	s.outcome(ctx, j, in, out)
+	return out, nil
+}
+
+// outcome writes down what came of a hand-over, also where the workflow has given up
+// waiting. When it cannot, the answer still goes to the history: an error instead
+// would throw away that the message is out. Is that answer lost as well, the next
+// attempt finds the intent alone.
+func (s *sendActivity) outcome(ctx context.Context, j batch.Journal, in workflows.SendInput, out workflows.SendResult) {
+	err := s.note(context.WithoutCancel(ctx), j, sendRecord{Kind: recordOutcome, N: in.Attempt, At: out.At, Result: &out})
+	if err != nil && s.log != nil {
+		s.log.Warn("the journal of a notice cannot be written: free the disk", "notice", in.ID, "incident", in.Incident, "error", err)
+	}
 }
 
 // mayRepeat tells whether a written outcome leaves the message unsent, or its
@@ -207,7 +232,7 @@ func beat(ctx context.Context) func() {
 // sending makes the activity over this runtime.
 func (r *Runtime) sending() *sendActivity {
 	return &sendActivity{
-		contacts: r.contacts, blobs: r.Blobs, journals: batch.BlobJournals{Dir: r.Blobs}, now: r.Now,
+		contacts: r.contacts, blobs: r.Blobs, journals: batch.BlobJournals{Dir: r.Blobs}, now: r.Now, log: r.Log,
 		open: func(code string) (notify.Descriptor, notify.Sender, error) {
 			c, ok := channels.Lookup(code)
 			if !ok {
