@@ -115,7 +115,7 @@ type issue struct {
 
 func (w *workspace) issues() []issue {
 	w.t.Helper()
-	return ask[[]issue](w.t, http.MethodGet, w.behind.GitHub+"repos/"+emulatetest.Repo+"/issues?state=all", w.behind.GitHubToken)
+	return ask[[]issue](w.t, http.MethodGet, w.behind.GitHub+"repos/"+emulatetest.Repo+"/issues?state=all", w.behind.GitHubToken, nil)
 }
 
 // TestAResponseFromSlack is a whole response of a team in its chat: reported,

@@ -198,18 +198,25 @@ func plainText(body string) string {
 	return out.String()
 }
 
-// api asks emulate as a person's client would.
-func ask[T any](t *testing.T, method, url, token string) T {
+// ask asks emulate as a person's client would.
+func ask[T any](t *testing.T, method, url, token string, form url.Values) T {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(form.Encode()))
 	require.NoError(t, err)
 	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
 	defer func() { _ = resp.Body.Close() }()
 	var v T
 	require.NoError(t, json.NewDecoder(resp.Body).Decode(&v))
 	return v
+}
+
+// slack calls a method of Slack's web API, past the proxy.
+func (w *workspace) slack(method string, form url.Values) channelMessages {
+	w.t.Helper()
+	return ask[channelMessages](w.t, http.MethodPost, w.behind.Slack+method, w.behind.SlackToken, form)
 }
 
 // A posted message of Slack, as far as the tests look.
@@ -228,19 +235,19 @@ type channelMessages struct {
 // channel gives the messages of the incidents channel, newest first.
 func (w *workspace) channel() (id string, messages []posted) {
 	w.t.Helper()
-	for _, c := range ask[channelMessages](w.t, http.MethodGet, w.behind.Slack+"conversations.list", w.behind.SlackToken).Channels {
+	for _, c := range w.slack("conversations.list", nil).Channels {
 		if c.Name == emulatetest.Channel {
 			id = c.ID
 		}
 	}
 	require.NotEmpty(w.t, id)
-	return id, ask[channelMessages](w.t, http.MethodGet, w.behind.Slack+"conversations.history?channel="+id, w.behind.SlackToken).Messages
+	return id, w.slack("conversations.history", url.Values{"channel": {id}}).Messages
 }
 
 // thread gives the replies below a message, in order.
 func (w *workspace) thread(channel, ts string) []posted {
 	w.t.Helper()
-	all := ask[channelMessages](w.t, http.MethodGet, w.behind.Slack+"conversations.replies?channel="+channel+"&ts="+ts, w.behind.SlackToken).Messages
+	all := w.slack("conversations.replies", url.Values{"channel": {channel}, "ts": {ts}}).Messages
 	var out []posted
 	for _, m := range all {
 		if m.TS != ts {
