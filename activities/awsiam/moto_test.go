@@ -341,6 +341,11 @@ func TestMotoSweepFindsWhatWasLeft(t *testing.T) {
 	require.ElementsMatch(t, []string{"key " + planted, "login ci"}, found)
 
 	req.Ours = []string{planted}
+	blind, err := b.Sweep(ctx, activities.SweepRequest{Ref: req.Ref, Since: since, Now: time.Now(), UsesOnly: true})
+	require.NoError(t, err, "moto has no CloudTrail look-ups: a watch there sees nothing, and says so")
+	require.NotEmpty(t, blind.Unseen)
+	require.Empty(t, blind.Hits)
+
 	fourth, err := b.Sweep(ctx, req)
 	require.NoError(t, err)
 	require.Len(t, fourth.Findings, 1)

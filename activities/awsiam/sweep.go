@@ -47,7 +47,9 @@ func (c *Client) Sweep(ctx context.Context, req activities.SweepRequest) (activi
 			return activities.SweepResult{}, f
 		}
 	}
-	if s.read == 0 {
+	// A watch of the uses alone that sees none of them says so in Unseen: its dead key is
+	// no less dead for it.
+	if s.read == 0 && s.first != nil {
 		return activities.SweepResult{}, s.first
 	}
 	digest := ""
