@@ -171,6 +171,15 @@ func TestAResponseFromSlack(t *testing.T) {
 	require.True(t, codes["ann "+view.CodeAlreadyVoted], "%v", v.Refusals)
 
 	// The card is one message, changed in place; its thread tells the story in order.
+	t.Cleanup(func() {
+		if t.Failed() {
+			_, all := w.channel()
+			for _, m := range all {
+				t.Logf("Slack %s in %q: %s\n%s", m.TS, m.ThreadTS, m.Text, m.Blocks)
+			}
+			t.Logf("GitHub: %+v", w.issues())
+		}
+	})
 	var card posted
 	channel := ""
 	require.Eventually(t, func() bool {
