@@ -122,6 +122,7 @@ func (w *workspace) issues() []issue {
 // planned and approved there, with the one vote outside that what cannot be undone
 // needs; followed in a card, a thread and an issue.
 func TestAResponseFromSlack(t *testing.T) {
+	t.Parallel() // it mostly waits
 	r, c, w, people := inChat(t)
 
 	require.Contains(t, strings.ToLower(w.types(slackRita, "help")), "report")
@@ -194,8 +195,8 @@ func TestAResponseFromSlack(t *testing.T) {
 		if len(cards) == 1 {
 			card = cards[0]
 		}
-		return len(cards) == 1 && strings.Contains(string(card.Blocks)+card.Text, "all-clear")
-	}, 60*time.Second, 500*time.Millisecond, "one card, and it says all-clear")
+		return len(cards) == 1 && strings.Contains(card.Text, "ALL CLEAR")
+	}, 60*time.Second, 500*time.Millisecond, "one card, and it says ALL CLEAR")
 	require.Empty(t, buttons(t, card.Blocks), "nothing is left to press")
 	var story strings.Builder
 	for _, m := range w.thread(channel, card.TS) {
@@ -217,7 +218,7 @@ func TestAResponseFromSlack(t *testing.T) {
 		return len(all) == 1 && is.State == "closed"
 	}, 60*time.Second, 500*time.Millisecond, "one issue, and it is closed")
 	require.Contains(t, is.Title, id)
-	require.Contains(t, is.Body, v.Bundle.Digest)
+	require.Contains(t, is.Body, r.show(id).Bundle.Digest, "the last bundle, which extends the first")
 	require.NotContains(t, is.Body, "- [ ]", "every task is done:\n%s", is.Body)
 
 	bundle := filepath.Join(r.dir, "incident.zip")
@@ -232,6 +233,7 @@ func TestAResponseFromSlack(t *testing.T) {
 // TestChatIsDownAndNothingWaits: with Slack away the key is cut as ever, and what
 // happened is told afterwards, once.
 func TestChatIsDownAndNothingWaits(t *testing.T) {
+	t.Parallel()
 	r, c, w, people := inChat(t)
 	w.pull(true)
 	id := r.report(c.keyID, "--reason", "in a public repository", "--confidence", "confirmed")
