@@ -10,6 +10,7 @@ import (
 	"rekey/activities"
 	"rekey/internal/event"
 	"rekey/internal/view"
+	"rekey/playbooks"
 	"rekey/workflows"
 )
 
@@ -47,12 +48,23 @@ func TestContainOnReport(t *testing.T) {
 		require.Equal(t, "user-AKIA-1", w.provider.all()[i].pass.Items[0].Key.Principal)
 	})
 	t.Run("the wave does not disable it again", func(t *testing.T) {
+		// A vote stands before the first wave: by then Disable was answered.
+		w := newWorld(t, admitting(), func(w *world) { w.set.Playbook.Start = playbooks.StartAsk })
+		w.reported(0, "r1", "AKIA-1", withSecret)
+		w.approving("start", "irreversible")
+		v := w.run()
+		require.Equal(t, "all-clear", v.State)
+		require.Equal(t, []string{"Disable AKIA-1", "EndSessions AKIA-1", "Revoke AKIA-1"}, w.provider.did())
+	})
+	t.Run("a wave that begins before Disable is answered makes the call itself", func(t *testing.T) {
 		w := newWorld(t, admitting())
+		w.provider.slow = activities.Disable // the first is answered when the second has come
 		w.reported(0, "r1", "AKIA-1", withSecret)
 		w.approving("irreversible")
 		v := w.run()
 		require.Equal(t, "all-clear", v.State)
-		require.Equal(t, []string{"Disable AKIA-1", "EndSessions AKIA-1", "Revoke AKIA-1"}, w.provider.did())
+		require.Equal(t, "done", v.Contain.Outcome)
+		require.Equal(t, []string{"Disable AKIA-1", "Disable AKIA-1", "EndSessions AKIA-1", "Revoke AKIA-1"}, w.provider.did())
 	})
 	for _, id := range []string{"ceiling", "ours", "subject", "dependents", "possession", "playbook", "breaker"} {
 		t.Run("no Disable where "+id+" does not hold", func(t *testing.T) {

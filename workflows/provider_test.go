@@ -26,6 +26,9 @@ type provider struct {
 	script map[activities.Verb][]fault
 	// always is what every call of a verb does.
 	always map[activities.Verb]fault
+	// slow is a verb whose first call is answered only when the second has come.
+	slow   activities.Verb
+	second chan struct{}
 	// slots is how many keys a principal may have; 0: no limit.
 	slots  int
 	made   int
@@ -70,7 +73,7 @@ type fault struct {
 }
 
 func newProvider(w *world) *provider {
-	return &provider{w: w, keys: map[string]*state{}, script: map[activities.Verb][]fault{}, always: map[activities.Verb]fault{}}
+	return &provider{w: w, keys: map[string]*state{}, script: map[activities.Verb][]fault{}, always: map[activities.Verb]fault{}, second: make(chan struct{})}
 }
 
 // key gives the state of a key, made active when first asked for.
@@ -143,7 +146,30 @@ func (p *provider) activity(v activities.Verb) func(context.Context, activities.
 			}
 			out.Items = append(out.Items, a)
 		}
+		p.late(v)
 		return out, nil
+	}
+}
+
+// late keeps the first call of the slow verb without an answer until the second has
+// come. The caller holds the lock.
+func (p *provider) late(v activities.Verb) {
+	if v != p.slow {
+		return
+	}
+	n := 0
+	for _, c := range p.calls {
+		if c.verb == v {
+			n++
+		}
+	}
+	switch n {
+	case 1:
+		p.mu.Unlock()
+		<-p.second
+		p.mu.Lock()
+	case 2:
+		close(p.second)
 	}
 }
 
