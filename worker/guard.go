@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"go.temporal.io/api/workflowservice/v1"
@@ -76,7 +77,7 @@ func (g *guard) look(ctx context.Context) (time.Duration, error) {
 		return 0, fmt.Errorf("namespace %s cannot be looked at", g.namespace) // the cause is the cluster's text
 	}
 	seen := metrics.Guard{Retention: retention}
-	query := fmt.Sprintf("WorkflowType IN ('%s', '%s', '%s') AND ExecutionStatus != 'Running'", workflows.TypeIncident, workflows.TypeWave, workflows.TypeWatch)
+	query := fmt.Sprintf("WorkflowType IN ('%s') AND ExecutionStatus != 'Running'", strings.Join(workflows.IncidentTypes(), "', '"))
 	var page []byte
 	for {
 		res, err := g.cluster.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Namespace: g.namespace, PageSize: guardPage, NextPageToken: page, Query: query})

@@ -91,7 +91,8 @@ const anIncident = "inc-7f3a9c2e41d0"
 // should have done it; nothing else is.
 func TestTheGuardKeepsWhatNobodyKept(t *testing.T) {
 	c := &closedRuns{retention: 30 * 24 * time.Hour, closed: at(0), runs: []string{
-		"incident/" + anIncident + " r1", "incident/" + anIncident + "/wave/1 w1", "incident/" + anIncident + "/watch t1", "incident/not-ours x1",
+		"incident/" + anIncident + " r1", "incident/" + anIncident + "/wave/1 w1", "incident/" + anIncident + "/watch t1",
+		"incident/" + anIncident + "/record/slack s1", "incident/not-ours x1",
 	}}
 	s := &shelf{kept: map[string]bool{anIncident + " incident/" + anIncident + " r1": true}}
 	g, seen, _ := guarding(c, s)
@@ -99,12 +100,13 @@ func TestTheGuardKeepsWhatNobodyKept(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 30*24*time.Hour, retention)
 	require.Equal(t, map[string]bool{
-		anIncident + " incident/" + anIncident + " r1":        true,
-		anIncident + " incident/" + anIncident + "/wave/1 w1": true,
-		anIncident + " incident/" + anIncident + "/watch t1":  true,
+		anIncident + " incident/" + anIncident + " r1":              true,
+		anIncident + " incident/" + anIncident + "/wave/1 w1":       true,
+		anIncident + " incident/" + anIncident + "/watch t1":        true,
+		anIncident + " incident/" + anIncident + "/record/slack s1": true,
 	}, s.kept)
 	require.Equal(t, metrics.Guard{Retention: 30 * 24 * time.Hour}, *seen)
-	for _, want := range []string{"'Incident'", "'Wave'", "'Watch'", "!= 'Running'"} {
+	for _, want := range []string{"'Incident'", "'Wave'", "'Watch'", "'Record'", "!= 'Running'"} {
 		require.Contains(t, c.query, want)
 	}
 }

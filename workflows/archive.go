@@ -32,6 +32,10 @@ type ArchiveResult struct {
 // archived. Runs that began before go on without; the guard looks after them.
 const changeArchive = "archive-chapters"
 
+// IncidentTypes are the workflow types whose runs are part of an incident: all of
+// them are kept before Temporal forgets them, and are in its bundle.
+func IncidentTypes() []string { return []string{TypeIncident, TypeWave, TypeWatch, TypeRecord} }
+
 // archiver keeps what finished before or below a run, so that retention cannot take
 // it before the last bundle has it.
 type archiver struct {
@@ -39,6 +43,8 @@ type archiver struct {
 	clk      *clock
 	under    int
 	chapters *[]Chapter
+	// kept is told that there is a new one; nil: nobody asks.
+	kept func()
 }
 
 // keep has one finished run archived, beside whatever else goes on.
@@ -55,6 +61,9 @@ func (a *archiver) keep(ctx workflow.Context, id, run string) {
 		}
 		if !slices.Contains(*a.chapters, res.Chapter) {
 			*a.chapters = append(*a.chapters, res.Chapter)
+			if a.kept != nil {
+				a.kept()
+			}
 		}
 	})
 }

@@ -41,6 +41,8 @@ type RecordState struct {
 	Why   string    `json:"why,omitempty"`
 	Since time.Time `json:"since,omitzero"`
 	Run   string    `json:"run,omitempty"`
+	// Chapters are the kept histories of the runs before.
+	Chapters []Chapter `json:"chapters,omitempty"`
 }
 
 // States of a record.
@@ -100,6 +102,8 @@ type RecordInput struct {
 	// CardDue and LineDue are when the next attempt may be made.
 	CardDue time.Time `json:"card_due,omitzero"`
 	LineDue time.Time `json:"line_due,omitzero"`
+	// Chapters are the kept histories of the runs before.
+	Chapters []Chapter `json:"chapters,omitempty"`
 }
 
 // Kinds of call to a channel.
@@ -140,6 +144,8 @@ type chronicler struct {
 	moved bool // a story has come
 	news  bool // the incident is to be told how it stands
 	busy  bool
+	// chapters keeps the run before; it holds nothing up but the end of this one.
+	chapters archiver
 }
 
 // Record is the workflow that follows one incident in one channel: it opens the
@@ -152,6 +158,7 @@ func Record(ctx workflow.Context, in RecordInput) error {
 		return err
 	}
 	c := &chronicler{in: &in, clk: clk}
+	c.chapters = archiver{incident: in.Incident, clk: clk, chapters: &in.Chapters, kept: func() { c.news = true }}
 	if in.First != nil {
 		in.Reopen = in.Place != nil
 		in.Life = in.First.Life
@@ -162,6 +169,9 @@ func Record(ctx workflow.Context, in RecordInput) error {
 	}
 	workflow.Go(ctx, c.listen)
 	workflow.Go(ctx, c.tell)
+	if before := or(workflow.GetInfo(ctx).ContinuedExecutionRunID, in.Before); before != "" {
+		c.chapters.keep(ctx, RecordID(in.Incident, in.Channel), before)
+	}
 	for {
 		c.moved = false
 		c.show(ctx)
@@ -173,7 +183,7 @@ func Record(ctx workflow.Context, in RecordInput) error {
 			if c.drain(ctx); !c.done() {
 				continue // it was reopened
 			}
-			return workflow.Await(ctx, func() bool { return !c.news && !c.busy })
+			return workflow.Await(ctx, func() bool { return !c.news && !c.busy && c.chapters.under == 0 })
 		case op == "" || c.clk.Now(ctx).Before(due):
 			if _, err := clk.Wait(ctx, due, "the next attempt: "+in.Why, func() bool { return c.moved }); err != nil {
 				return err
@@ -190,7 +200,7 @@ func Record(ctx workflow.Context, in RecordInput) error {
 				c.took(ctx, op, a, over)
 			}
 		}
-		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() && !c.busy && !c.news {
+		if workflow.GetInfo(ctx).GetContinueAsNewSuggested() && !c.busy && !c.news && c.chapters.under == 0 {
 			c.drain(ctx)
 			in.Now, in.ClockSeq = clk.Now(ctx), clk.seq
 			return workflow.NewContinueAsNewError(ctx, TypeRecord, in)
@@ -415,7 +425,7 @@ func (c *chronicler) giveUp(ctx workflow.Context) error {
 
 func (c *chronicler) state(ctx workflow.Context) RecordState {
 	in := c.in
-	s := RecordState{Channel: in.Channel, State: recordFollowing, Place: in.Place, Told: in.Told, Run: workflow.GetInfo(ctx).WorkflowExecution.RunID}
+	s := RecordState{Channel: in.Channel, State: recordFollowing, Place: in.Place, Told: in.Told, Chapters: in.Chapters, Run: workflow.GetInfo(ctx).WorkflowExecution.RunID}
 	switch {
 	case in.Behind:
 		s.State, s.Why, s.Since = recordBehind, in.Why, in.Since

@@ -145,6 +145,7 @@ func TestARecordContinuesAsNew(t *testing.T) {
 	require.True(t, next.Behind)
 
 	w.begin()
+	w.env.SetContinuedExecutionRunID("run-1")
 	p.fails = nil
 	w.story(time.Minute, workflows.Story{Lines: lines(4, 5), Over: true, Card: card("all-clear")})
 	w.env.ExecuteWorkflow(workflows.TypeRecord, next)
@@ -152,6 +153,7 @@ func TestARecordContinuesAsNew(t *testing.T) {
 	p.inOrder(t, 1)
 	require.Len(t, p.posts, 5)
 	require.Len(t, p.closed, 1)
+	require.Equal(t, []workflows.ArchiveInput{{Incident: incidentID, Workflow: workflows.RecordID(incidentID, "slack"), Run: "run-1"}}, w.archived)
 }
 
 // A reopened incident is followed in the same place, by lines with further numbers;
@@ -185,6 +187,9 @@ func TestAReopenedIncidentIsFollowedInTheSamePlace(t *testing.T) {
 	require.Len(t, p.closed, 3)
 	require.NotEqual(t, "all-clear", p.closed[1].State, "it goes on")
 	require.Equal(t, "all-clear", p.closed[2].State)
+	record := workflows.RecordID(incidentID, "slack")
+	require.Contains(t, w.archived, workflows.ArchiveInput{Incident: incidentID, Workflow: record, Run: first.Records[0].Run}, "the run of before is kept")
+	require.Contains(t, w.seals[len(w.seals)-1].Chapters, workflows.Chapter{Workflow: record, Run: "run of " + record, Hash: "sha256:" + record}, "and the incident pins it")
 }
 
 // Where nobody knows the place of before, it is looked for by its marker.

@@ -194,6 +194,12 @@ func (r *incident) takeRecord(s RecordState) {
 	if r.st.Told == nil {
 		return
 	}
+	for _, c := range s.Chapters {
+		if !slices.Contains(r.st.Chapters, c) {
+			r.st.Chapters = append(r.st.Chapters, c)
+		}
+	}
+	s.Chapters = nil
 	for i := range r.st.Told.Follows {
 		f := &r.st.Told.Follows[i]
 		if f.Channel != s.Channel {

@@ -13,6 +13,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/converter"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"rekey/internal/archive"
@@ -141,6 +142,45 @@ func TestForgottenRunsComeFromTheirChapters(t *testing.T) {
 			}
 		}
 	}
+}
+
+// recordRun is a run of the record in Slack; its life follows the run before.
+func recordRun(t *testing.T, runID, before string, n int, open bool) derive.Run {
+	t.Helper()
+	r := run(id+"/record/slack", runID, "", n, open)
+	r.Type = workflows.TypeRecord
+	in, err := converter.GetDefaultDataConverter().ToPayloads(workflows.RecordInput{Incident: incident, Channel: "slack", Before: before})
+	require.NoError(t, err)
+	started := r.History.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes()
+	started.WorkflowType.Name, started.Input = workflows.TypeRecord, in
+	return r
+}
+
+// What a channel was told in an earlier life of the incident is in the bundle too:
+// the record of the later life names the run, also where the index is lost.
+func TestARecordLeadsToTheOneOfBefore(t *testing.T) {
+	record := id + "/record/slack"
+	c := &temporal{forgot: map[string]bool{}, runs: map[string][]derive.Run{
+		id: {run(id, "r1", "", 0, true)}, record: {recordRun(t, "s1", "", 1, false), recordRun(t, "s2", "s1", 30, true)},
+	}}
+	a, _, index := newArchive(t, c)
+	pin, err := a.Keep(t.Context(), incident, record, "s1")
+	require.NoError(t, err)
+	for _, forgot := range []bool{false, true} {
+		c.forgot["s1"] = forgot
+		got, gone, err := a.Runs(t.Context(), incident, []string{id, record}, nil)
+		require.NoError(t, err)
+		require.Empty(t, gone)
+		require.Equal(t, []string{"r1", "s1", "s2"}, ids(got))
+	}
+	require.NoError(t, os.RemoveAll(index))
+	_, gone, err := a.Runs(t.Context(), incident, []string{id, record}, nil)
+	require.NoError(t, err)
+	require.Equal(t, []string{record + " run s1"}, gone, "told, not passed over")
+	got, gone, err := a.Runs(t.Context(), incident, []string{id, record}, []workflows.Chapter{pin})
+	require.NoError(t, err)
+	require.Empty(t, gone)
+	require.Equal(t, []string{"r1", "s1", "s2"}, ids(got), "the pin is enough")
 }
 
 // A run that is neither in Temporal nor here is told, not passed over.
