@@ -92,7 +92,7 @@ const anIncident = "inc-7f3a9c2e41d0"
 func TestTheGuardKeepsWhatNobodyKept(t *testing.T) {
 	c := &closedRuns{retention: 30 * 24 * time.Hour, closed: at(0), runs: []string{
 		"incident/" + anIncident + " r1", "incident/" + anIncident + "/wave/1 w1", "incident/" + anIncident + "/watch t1",
-		"incident/" + anIncident + "/record/slack s1", "incident/not-ours x1",
+		"incident/" + anIncident + "/record/slack s1", "incident/" + anIncident + "/notices/1 n1", "incident/not-ours x1",
 	}}
 	s := &shelf{kept: map[string]bool{anIncident + " incident/" + anIncident + " r1": true}}
 	g, seen, _ := guarding(c, s)
@@ -104,9 +104,10 @@ func TestTheGuardKeepsWhatNobodyKept(t *testing.T) {
 		anIncident + " incident/" + anIncident + "/wave/1 w1":       true,
 		anIncident + " incident/" + anIncident + "/watch t1":        true,
 		anIncident + " incident/" + anIncident + "/record/slack s1": true,
+		anIncident + " incident/" + anIncident + "/notices/1 n1":    true,
 	}, s.kept)
 	require.Equal(t, metrics.Guard{Retention: 30 * 24 * time.Hour}, *seen)
-	for _, want := range []string{"'Incident'", "'Wave'", "'Watch'", "'Record'", "!= 'Running'"} {
+	for _, want := range []string{"'Incident'", "'Wave'", "'Watch'", "'Record'", "'Notices'", "!= 'Running'"} {
 		require.Contains(t, c.query, want)
 	}
 }

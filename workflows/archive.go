@@ -34,7 +34,9 @@ const changeArchive = "archive-chapters"
 
 // IncidentTypes are the workflow types whose runs are part of an incident: all of
 // them are kept before Temporal forgets them, and are in its bundle.
-func IncidentTypes() []string { return []string{TypeIncident, TypeWave, TypeWatch, TypeRecord} }
+func IncidentTypes() []string {
+	return []string{TypeIncident, TypeWave, TypeWatch, TypeRecord, TypeNotices}
+}
 
 // archiver keeps what finished before or below a run, so that retention cannot take
 // it before the last bundle has it.
@@ -59,13 +61,20 @@ func (a *archiver) keep(ctx workflow.Context, id, run string) {
 		if err != nil || res.Chapter.Hash == "" {
 			return
 		}
-		if !slices.Contains(*a.chapters, res.Chapter) {
-			*a.chapters = append(*a.chapters, res.Chapter)
-			if a.kept != nil {
-				a.kept()
-			}
+		a.pin([]Chapter{res.Chapter})
+		if a.kept != nil {
+			a.kept()
 		}
 	})
+}
+
+// pin adds chapters that are not there yet.
+func (a *archiver) pin(chapters []Chapter) {
+	for _, c := range chapters {
+		if !slices.Contains(*a.chapters, c) {
+			*a.chapters = append(*a.chapters, c)
+		}
+	}
 }
 
 // done waits until nothing is being archived: a run that ended meanwhile would take

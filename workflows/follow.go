@@ -194,11 +194,7 @@ func (r *incident) takeRecord(s RecordState) {
 	if r.st.Told == nil {
 		return
 	}
-	for _, c := range s.Chapters {
-		if !slices.Contains(r.st.Chapters, c) {
-			r.st.Chapters = append(r.st.Chapters, c)
-		}
-	}
+	r.chapters.pin(s.Chapters)
 	s.Chapters = nil
 	for i := range r.st.Told.Follows {
 		f := &r.st.Told.Follows[i]

@@ -31,6 +31,8 @@ type NoticesState struct {
 	// ToIncident and ToWave are events not yet accepted there.
 	ToIncident []NoticeEvent `json:"to_incident,omitempty"`
 	ToWave     []NoticeEvent `json:"to_wave,omitempty"`
+	// Chapters are the kept histories of the runs before.
+	Chapters []Chapter `json:"chapters,omitempty"`
 }
 
 // A NoticeState is one message on its way to one recipient.
@@ -54,6 +56,8 @@ type notices struct {
 	flying  map[int]bool
 	writing int // texts that are read for a person
 	changed bool
+	// chapters keeps the run before; only the end of this one waits for it.
+	chapters archiver
 }
 
 // Notices is the workflow that tells owners and customers of a wave's keys: each one
@@ -72,6 +76,10 @@ func Notices(ctx workflow.Context, in NoticesInput) error {
 	n := &notices{in: in, st: st, clk: clk, flying: map[int]bool{}}
 	if in.State == nil {
 		n.take(in.First)
+	}
+	n.chapters = archiver{incident: in.Incident, clk: clk, chapters: &st.Chapters, kept: func() { n.changed = true }}
+	if before := workflow.GetInfo(ctx).ContinuedExecutionRunID; before != "" {
+		n.chapters.keep(ctx, NoticesID(in.Incident, in.Wave), before)
 	}
 	workflow.Go(ctx, n.listen)
 	workflow.Go(ctx, n.obey)
@@ -92,7 +100,7 @@ func Notices(ctx workflow.Context, in NoticesInput) error {
 		n.show(ctx)
 		if n.over() && !ended {
 			ended = true
-			n.emit(NoticeEvent{Kind: noticeEnded})
+			n.emit(NoticeEvent{Kind: noticeEnded, Chapters: st.Chapters})
 		}
 		if ended && len(st.ToIncident)+len(st.ToWave) == 0 {
 			return nil
@@ -111,7 +119,7 @@ func Notices(ctx workflow.Context, in NoticesInput) error {
 // over tells whether nothing is left to do: the wave is done, every notice has an
 // end, no person is waited for.
 func (n *notices) over() bool {
-	if !n.st.Last || len(n.st.Orders) > 0 || len(n.flying)+n.writing > 0 {
+	if !n.st.Last || len(n.st.Orders) > 0 || len(n.flying)+n.writing+n.chapters.under > 0 {
 		return false
 	}
 	for _, s := range n.st.Notices {

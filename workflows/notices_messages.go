@@ -178,4 +178,6 @@ type NoticeEvent struct {
 	Kind   string       `json:"kind"`
 	Notice *view.Notice `json:"notice,omitempty"`
 	Human  *view.Human  `json:"human,omitempty"`
+	// Chapters are the kept histories of the runs before, once nothing is left to tell.
+	Chapters []Chapter `json:"chapters,omitempty"`
 }

@@ -92,6 +92,7 @@ func (r *incident) takeNotice(ctx workflow.Context, e NoticeEvent) {
 		}
 	case noticeEnded:
 		run.State = waveOver
+		r.chapters.pin(e.Chapters)
 		r.chapters.keep(ctx, NoticesID(r.in.ID, e.Wave), "")
 	}
 }
