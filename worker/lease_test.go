@@ -124,7 +124,7 @@ func TestLeaseEndsBeforeTemporalGivesItAway(t *testing.T) {
 				require.NoError(t, err)
 				<-l.Ended()
 				require.True(t, time.Now().Before(given), "calls end before another process may begin")
-				require.LessOrEqual(t, given.Sub(time.Now()), margin+lookAt, "and not long before")
+				require.LessOrEqual(t, time.Until(given), margin+lookAt, "and not long before")
 				require.ErrorIs(t, <-h.done, errLeaseOver)
 				require.True(t, h.stopped.Load(), "it polls no more")
 				require.Error(t, h.may())

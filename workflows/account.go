@@ -53,7 +53,7 @@ func Account(ctx workflow.Context, in AccountInput) error {
 	handed := false
 	for {
 		// Not below the clock: a term of a workflow that was terminated is lower.
-		in.Term = max(in.Term+1, uint64(max(workflow.Now(ctx).UnixMilli(), 0))) //nolint:gosec // not negative
+		in.Term = max(in.Term+1, uint64(max(workflow.Now(ctx).UnixMilli(), 0)))
 		workflow.SetCurrentDetails(ctx, fmt.Sprintf("Lease of account %s/%s, term %d. Its holder is the worker of the pending activity.", in.Provider, in.Account, in.Term))
 		var out HoldResult
 		err := workflow.ExecuteActivity(holdOptions(ctx, fmt.Sprintf("hold %s/%s", in.Provider, in.Account)), ActivityHold, HoldInput{

@@ -69,7 +69,7 @@ func TestAccountKeepsOneHolder(t *testing.T) {
 			for n := 1; n < 3; n++ {
 				require.Greater(t, holds[n].Term, holds[n-1].Term, "terms only grow")
 				require.Equal(t, row.handed, holds[n].Handed)
-				require.Equal(t, len(row.stops), len(holds[n].Stops))
+				require.Len(t, holds[n].Stops, len(row.stops))
 				for api, to := range row.stops {
 					require.True(t, to.Equal(holds[n].Stops[api]), "what the provider asked for is obeyed by the next one")
 				}

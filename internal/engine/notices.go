@@ -123,6 +123,7 @@ func (e *Engine) render(ctx context.Context, in workflows.RenderInput, i int) (w
 		return workflows.Rendered{Why: err.Error()}, nil
 	}
 	if err != nil {
+		//nolint:nilerr // a notice that cannot be written is a person's to write, not a call to repeat
 		return workflows.Rendered{Why: "the notice cannot be written: " + err.Error()}, nil
 	}
 	b, err := m.Bytes()

@@ -25,7 +25,7 @@ func StartAiosmtpd(t testing.TB) *Aiosmtpd {
 	python := ""
 	// Debian's package belongs to Debian's Python, which need not be the first one.
 	for _, p := range []string{"python3", "/usr/bin/python3"} {
-		if exec.Command(p, "-c", "import aiosmtpd").Run() == nil { //nolint:gosec // one of two fixed names
+		if exec.Command(p, "-c", "import aiosmtpd").Run() == nil {
 			python = p
 			break
 		}
@@ -42,7 +42,7 @@ func StartAiosmtpd(t testing.TB) *Aiosmtpd {
 	s.Host, s.Port, err = net.SplitHostPort(l.Addr().String())
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
-	cmd := exec.Command(python, "-m", "aiosmtpd", "-n", "-l", s.Host+":"+s.Port, "-c", "aiosmtpd.handlers.Mailbox", s.dir) //nolint:gosec // a test's own arguments
+	cmd := exec.Command(python, "-m", "aiosmtpd", "-n", "-l", s.Host+":"+s.Port, "-c", "aiosmtpd.handlers.Mailbox", s.dir)
 	require.NoError(t, cmd.Start())
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
@@ -67,7 +67,7 @@ func (s *Aiosmtpd) Mails(t testing.TB) [][]byte {
 	require.NoError(t, err)
 	var out [][]byte
 	for _, f := range files {
-		b, err := os.ReadFile(f) //nolint:gosec // the test's own directory
+		b, err := os.ReadFile(f)
 		require.NoError(t, err)
 		out = append(out, b)
 	}
