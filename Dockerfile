@@ -20,7 +20,8 @@ LABEL org.opencontainers.image.title="rekey" \
 	org.opencontainers.image.description="Incident response for a key that is out: plan, revoke, replace, prove" \
 	org.opencontainers.image.licenses="Apache-2.0" \
 	org.opencontainers.image.documentation="docs/cluster.md"
-ENV REKEY_CONFIG=/etc/rekey/rekey.yaml HOME=/var/lib/rekey
+# USER: for who runs it as a user that is not in passwd above, as the compose file may.
+ENV REKEY_CONFIG=/etc/rekey/rekey.yaml HOME=/var/lib/rekey USER=rekey
 USER 65532:65532
 WORKDIR /var/lib/rekey
 VOLUME /var/lib/rekey

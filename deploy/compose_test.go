@@ -60,16 +60,6 @@ func TestWithoutSecretsNothingStarts(t *testing.T) {
 	require.ErrorContains(t, err, "run deploy/make-secrets first")
 }
 
-// TestComposeFileIsTakenByOldCompose looks for what docker-compose 1.29.2 refuses
-// (tried with Debian's package).
-func TestComposeFileIsTakenByOldCompose(t *testing.T) {
-	raw, err := os.ReadFile(filepath.Join("..", "docker-compose.yml"))
-	require.NoError(t, err)
-	for _, refused := range []string{`(?m)^name:`, `(?m)^\s+develop:`, `start_interval:`, `(?m)^\s+content:`, `(?m)^\s+restart: (true|false)$`, `(?m)^include:`, `(?m)^\s+required:`} {
-		require.NotRegexp(t, refused, string(raw))
-	}
-}
-
 // oneShot are services that end.
 func oneShot(s types.ServiceConfig) bool { return s.Restart == "no" }
 

@@ -47,6 +47,7 @@ func TestImageIsSmallAndNobody(t *testing.T) {
 	_, last, _ := strings.Cut(text, "FROM scratch")
 	require.Contains(t, last, "USER 65532:65532")
 	require.NotContains(t, last, "RUN ", "there is no shell")
+	require.Regexp(t, `(?m)^ENV .*\bHOME=/\S+ .*\bUSER=\S+`, last, "the embedded server ends for a uid without a name")
 	require.NotContains(t, text, "\nARG ", "an argument of a build stays in the image's history")
 	_, args := buildLine(t)
 	require.Contains(t, args, "/image"+binary(t))

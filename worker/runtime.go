@@ -11,12 +11,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.temporal.io/sdk/converter"
@@ -88,7 +90,11 @@ func Open(cfg *config.Config, log *slog.Logger, own bool) (*Runtime, error) {
 		Config: cfg, Log: log, Metrics: metrics.New(metrics.Options{Version: Version()}), Health: &health.Checks{},
 		Lab: control.FromEnv(), clients: map[string]any{}}
 	for _, d := range []string{"", "keys", "blobs", "sealed", "bundles"} {
-		if err := fsx.MkdirPrivate(filepath.Join(cfg.Data, d)); err != nil {
+		err := fsx.MkdirPrivate(filepath.Join(cfg.Data, d))
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+			return nil, fmt.Errorf("the data directory %s cannot be made or written by this user: name another one by `data:` in rekey.yaml or --data, or mount a volume there: %w", cfg.Data, err)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

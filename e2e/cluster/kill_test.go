@@ -55,10 +55,12 @@ func blows(t *testing.T) []blow {
 			name: "the worker that held the account was killed -9", action: create, after: 100,
 			strike: func(c *cluster) bool {
 				w := c.holder(t)
-				if w != nil {
-					w.kill()
+				if w == nil {
+					return false
 				}
-				return w != nil
+				w.kill()
+				c.killed = w
+				return true
 			},
 		},
 		{
@@ -94,10 +96,11 @@ func TestIncidentsOutliveTheirCluster(t *testing.T) {
 	}
 }
 
-// holder is the worker that may call the account now, by its own metrics; nil
-// between two.
+// holder is the worker that may call the account now, by its own metrics and by what
+// it logged last; nil between two, and while the two do not agree.
 func (c *cluster) holder(t *testing.T) *process {
 	t.Helper()
+	var held []*process
 	for i, address := range c.metrics {
 		resp, err := (&http.Client{Timeout: 10 * time.Second}).Get(address)
 		if err != nil {
@@ -105,11 +108,14 @@ func (c *cluster) holder(t *testing.T) *process {
 		}
 		body, err := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		if err == nil && strings.Contains(string(body), `rekey_lease_held{account="lab",provider="awsiam"} 1`) {
-			return c.workers[i]
+		if err == nil && strings.Contains(string(body), `rekey_lease_held{account="lab",provider="awsiam"} 1`) && c.workers[i].holds() {
+			held = append(held, c.workers[i])
 		}
 	}
-	return nil
+	if len(held) != 1 { // one that was stopped may not know yet that its lease is over
+		return nil
+	}
+	return held[0]
 }
 
 // survive plays incident n to its end with the blows in its waves, and holds the
@@ -145,6 +151,12 @@ func (c *cluster) survive(t *testing.T, n int, bs []blow) {
 		time.Sleep(400 * time.Millisecond)
 	}
 	took := time.Since(began)
+	if c.killed != nil {
+		for _, w := range c.workers {
+			require.True(t, w == c.killed || w.holds(), "the account went to nobody, so it was not its holder that was killed")
+		}
+		c.killed = nil
+	}
 	require.Len(t, struck, len(bs), "the incident went past a blow")
 	c.judge(t, v, mine)
 	calls, undone := c.counted(t, mine)

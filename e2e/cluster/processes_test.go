@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -102,6 +103,13 @@ func (p *process) logs() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.log.String()
+}
+
+// holds tells whether the process has an account now, by what it said last.
+func (p *process) holds() bool {
+	log := p.logs()
+	held := strings.LastIndex(log, "account is held")
+	return held >= 0 && held > strings.LastIndex(log, "account is lost") && held > strings.LastIndex(log, "account is handed over")
 }
 
 func (p *process) tail(n int) string {

@@ -33,6 +33,7 @@ type cluster struct {
 	serve    *process
 	workers  []*process
 	metrics  []string // of each worker
+	killed   *process // the worker that a blow killed in the incident that is played
 	lab      *control.Client
 	info     control.Info
 	env      []string // of every rekey
@@ -85,8 +86,8 @@ func (c *cluster) startPostgres() {
 		}
 	}
 	c.postgres = pgtest.Start(t, pgtest.Options{
-		MaxConnections: 100,
-		HBA:            append([]string{"host all postgres 127.0.0.1/32 scram-sha-256"}, accessRules(t)...),
+		MaxConnections: 100, Durable: true, // it is crashed
+		HBA: append([]string{"host all postgres 127.0.0.1/32 scram-sha-256"}, accessRules(t)...),
 		Settings: map[string]string{
 			"log_statement": "none", "ssl": "on",
 			"ssl_cert_file": quoted(shared, "postgres.crt"), "ssl_key_file": quoted(shared, "postgres.key"), "ssl_ca_file": quoted(shared, "db-ca.crt"),

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -222,4 +223,13 @@ func TestInternalPortsAreDistinctAndFree(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, l.Close())
 	}
+}
+
+// TestUserWithoutName: Temporal's server would end with a page of its own words.
+func TestUserWithoutName(t *testing.T) {
+	require.NoError(t, known(nil))
+	err := known(user.UnknownUserIdError(54321))
+	require.ErrorContains(t, err, strconv.Itoa(os.Getuid()))
+	require.ErrorContains(t, err, "/etc/passwd")
+	require.ErrorContains(t, err, "USER")
 }

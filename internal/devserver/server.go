@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/user"
 	"strings"
 	"sync"
 	"time"
@@ -63,6 +64,10 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 
+	_, err = user.Current()
+	if err := known(err); err != nil {
+		return nil, err
+	}
 	s := &Server{fatal: newFatal()}
 	defer func() {
 		if err != nil {
@@ -123,6 +128,17 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 		}
 	}
 	return s, nil
+}
+
+// known refuses a user that Temporal's server would end for, with a page of its own
+// words: it asks for the name of the user it runs as
+// (go.temporal.io/server/temporal/fx.go, otelresource.WithProcess).
+func known(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("the user that rekey runs as, %d, has no name on this machine, and Temporal's server ends without one: "+
+		"give the user an entry in /etc/passwd, or set USER and HOME (enough for the static build of the image)", os.Getuid())
 }
 
 func (s *Server) startTemporal(o Options, who credentials, settings dynamicconfig.Client) error {
