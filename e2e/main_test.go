@@ -30,7 +30,7 @@ const asRekey = "REKEY_E2E_AS_REKEY"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asRekey) == "1" {
-		os.Exit(cli.Main(embedded.Engine()))
+		os.Exit(cli.Main(testEngine(embedded.Engine())))
 	}
 	os.Exit(m.Run())
 }

@@ -13,6 +13,7 @@ import (
 	"rekey/internal/cli"
 	"rekey/internal/config"
 	"rekey/internal/temporalx"
+	"rekey/workflows"
 )
 
 // Cluster runs a worker against an external Temporal cluster.
@@ -26,12 +27,27 @@ func Cluster(ctx context.Context, o cli.WorkerOptions, io cli.IOStreams) error {
 	if err != nil {
 		return err
 	}
-	n, err := r.ReplayOpen(ctx, c)
-	if err != nil {
+	if r.Config.Temporal.Versioning {
+		if r.build = o.Build; r.build == "" {
+			return cli.Failed("no-build", "set temporal.versioning: false in rekey.yaml", "the name of this build cannot be told")
+		}
+	}
+	// Workflows on the queue of holds go on with any build at once; the others wait
+	// until this build is current, and are replayed then.
+	if _, err := r.replayAll(ctx, c, "ExecutionStatus = 'Running' AND TaskQueue = '"+workflows.HoldQueue+"'"); err != nil {
 		return err
 	}
-	fmt.Fprintf(io.Err, "rekey worker: %s, namespace %s, %d open workflows replayed\n", r.Config.Temporal.Address, r.Namespace(), n)
-	return r.Run(ctx, c, m, func(ctx context.Context) error { return r.RunShared(ctx, c) })
+	fmt.Fprintf(io.Err, "rekey worker: %s, namespace %s, build %s\n", r.Config.Temporal.Address, r.Namespace(), buildName(r.build))
+	d := r.newDeploy(c, r.build)
+	return r.Run(ctx, c, m, func(ctx context.Context) error {
+		err := r.RunShared(ctx, c)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sayLeave)
+		defer cancel()
+		if err := d.fleet.leave(ctx, r.build, r.identity()); err != nil {
+			r.Log.Warn("the next build may wait a minute longer: that this worker ends could not be written down", "err", err)
+		}
+		return err
+	}, func(ctx context.Context) error { d.attend(ctx); return nil })
 }
 
 // Serve runs the HTTP server against an external Temporal cluster.
@@ -59,6 +75,9 @@ func Serve(ctx context.Context, o cli.ServeOptions, io cli.IOStreams) error {
 		})
 	})
 }
+
+// sayLeave bounds the last word of a worker that ends.
+const sayLeave = 3 * time.Second
 
 // drain is how long a server that stops goes on taking requests, so that a load
 // balancer that asks /readyz every second sends no more of them. With the 10 s that

@@ -209,6 +209,8 @@ func (d *doctor) cluster(ctx context.Context, id string, o temporalx.Options) {
 	if d.namespace(ctx, id, c) {
 		d.attributes(ctx, id, c)
 		d.workers(ctx, id, c)
+		d.deployed(ctx, id, c)
+		d.held(ctx, id, c)
 		d.payloads(ctx, id, c)
 	}
 }

@@ -27,6 +27,22 @@ func (e *BreaksError) Error() string {
 // ReplayOpen replays every open history with this build's workflows before
 // anything polls, and fails with *BreaksError on the first that differs.
 func (r *Runtime) ReplayOpen(ctx context.Context, c client.Client) (int, error) {
+	return r.replayAll(ctx, c, "ExecutionStatus = 'Running'")
+}
+
+func (r *Runtime) replayAll(ctx context.Context, c client.Client, query string) (int, error) {
+	return r.eachOpen(ctx, c, query, func(id, run string, err error) error {
+		if err != nil {
+			return errors.Join(&BreaksError{id, run}, err)
+		}
+		return nil
+	})
+}
+
+// eachOpen replays what a query finds, and tells each whether this build goes on with
+// it (nil) or not. It gives how many were replayed, and ends with the first error that
+// each returns. What no build has begun yet is told as nil.
+func (r *Runtime) eachOpen(ctx context.Context, c client.Client, query string, each func(id, run string, err error) error) (int, error) {
 	rp, err := sdk.NewWorkflowReplayerWithOptions(sdk.WorkflowReplayerOptions{DataConverter: r.DataConverter(), FailureConverter: codec.NewFailureConverter(r.Keys)})
 	if err != nil {
 		return 0, err
@@ -35,7 +51,7 @@ func (r *Runtime) ReplayOpen(ctx context.Context, c client.Client) (int, error) 
 	n := 0
 	var page []byte
 	for {
-		res, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Namespace: r.Namespace(), Query: "ExecutionStatus = 'Running'", NextPageToken: page})
+		res, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Namespace: r.Namespace(), Query: query, NextPageToken: page})
 		if err != nil {
 			return n, fmt.Errorf("list open workflows: %w", err)
 		}
@@ -50,13 +66,14 @@ func (r *Runtime) ReplayOpen(ctx context.Context, c client.Client) (int, error) 
 				}
 				h.Events = append(h.Events, ev)
 			}
-			if !ran(h) {
-				continue // no workflow task was completed yet: any build may begin it
+			var broken error
+			if ran(h) { // else no workflow task was completed yet: any build may begin it
+				broken = rp.ReplayWorkflowHistory(sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)), h)
+				n++
 			}
-			if err := rp.ReplayWorkflowHistory(sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)), h); err != nil {
-				return n, errors.Join(&BreaksError{id, run}, err)
+			if err := each(id, run, broken); err != nil {
+				return n, err
 			}
-			n++
 		}
 		if page = res.GetNextPageToken(); len(page) == 0 {
 			return n, nil

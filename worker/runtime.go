@@ -62,6 +62,7 @@ type Runtime struct {
 	Health  *health.Checks
 	Lab     *control.Client // nil outside of a lab
 	Epoch   string
+	build   string // under which workers register; empty: without a version
 	server  ed25519.PrivateKey
 	trace   *trace.Tracer // nil: no traces
 	drain   time.Duration // between not being ready and taking no requests

@@ -75,7 +75,9 @@ func (p *parts) options(o sdk.Options) sdk.Options {
 // activities. Passes too: those that a build before accounts had queues left
 // waiting there.
 func (p *parts) shared() sdk.Worker {
-	w := sdk.New(p.client, workflows.TaskQueue, p.options(sdk.Options{WorkerStopTimeout: graceful, MaxConcurrentActivityExecutionSize: slots}))
+	w := sdk.New(p.client, workflows.TaskQueue, p.options(sdk.Options{
+		WorkerStopTimeout: graceful, MaxConcurrentActivityExecutionSize: slots, DeploymentOptions: deploymentOptions(p.r.build),
+	}))
 	Register(w)
 	p.passes(w)
 	for name, f := range p.engine.Activities() {

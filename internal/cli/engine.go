@@ -22,10 +22,15 @@ type Engine struct {
 	Drill  func(context.Context, DrillOptions, IOStreams) (DrillSession, error)
 	Bench  func(context.Context, BenchOptions, IOStreams) (BenchResult, error)
 	Doctor func(context.Context, DoctorOptions, IOStreams) (DoctorResult, error)
+	// Promote and Builds are commands of `rekey worker`.
+	Promote func(context.Context, PromoteOptions, IOStreams) (PromoteResult, error)
+	Builds  func(context.Context, BuildsOptions, IOStreams) (BuildsResult, error)
 	// Providers describe themselves; their key ids and secrets are recognised by it.
 	Providers []activities.Provider
 	// Version is what `rekey version` shows; empty: from the build.
 	Version string
+	// Build is the name under which workers register; empty: internal/build.ID.
+	Build string
 }
 
 // Common are the options of every command of the engine. Empty: as configured.
@@ -54,15 +59,17 @@ type Logging struct {
 
 // ClusterOptions say which Temporal cluster to use.
 type ClusterOptions struct {
-	Address, Namespace, TaskQueue string
-	TLSCA, TLSCert, TLSKey        string // files
-	APIKeyFile                    string
+	Address, Namespace     string
+	TLSCA, TLSCert, TLSKey string // files
+	APIKeyFile             string
 }
 
 // WorkerOptions are the flags of `rekey worker`.
 type WorkerOptions struct {
 	Common
 	ClusterOptions
+	// Build names this build.
+	Build         string
 	ListenMetrics string
 	Logging
 }

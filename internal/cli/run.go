@@ -54,17 +54,30 @@ func (a *app) workerCommand() *cobra.Command {
 	}
 	o := WorkerOptions{}
 	cmd := &cobra.Command{
-		Use:     "worker",
-		Short:   "Run the workflows and provider calls against a Temporal cluster",
+		Use:   "worker",
+		Short: "Run the workflows and provider calls against a Temporal cluster",
+		Long: `worker runs workflows and provider calls until it is stopped. Several may run: an
+account is called by one of them at a time.
+
+It registers with the name of its build (see "rekey version"). Incidents go on with
+one build at a time, the current one. A new build waits beside it until "rekey worker
+promote", or until no worker of the current build has polled for 75 seconds; then it
+replays all open incidents and takes over. What it would break stays with the build
+that knows it. "rekey worker builds" shows which build is still needed.`,
 		Example: example("rekey worker --temporal temporal:7233 --namespace rekey", "rekey worker --temporal rekey.tmprl.cloud:7233 --tls-cert w.pem --tls-key w.key"),
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o.Common = a.common()
+			o.Common, o.Build = a.common(), a.build()
 			if err := o.check(); err != nil {
 				return err
 			}
 			return a.engine.Worker(cmd.Context(), o, a.io)
 		},
+	}
+	for _, c := range []*cobra.Command{a.promoteCommand(), a.buildsCommand()} {
+		if c != nil {
+			cmd.AddCommand(c)
+		}
 	}
 	clusterFlags(cmd, &o.ClusterOptions)
 	cmd.Flags().StringVar(&o.ListenMetrics, "listen-metrics", "", "host:port of /metrics, /healthz and /readyz")
@@ -101,7 +114,6 @@ func clusterFlags(cmd *cobra.Command, o *ClusterOptions) {
 	f := cmd.Flags()
 	f.StringVar(&o.Address, "temporal", "", "host:port of the Temporal frontend")
 	f.StringVar(&o.Namespace, "namespace", "", "Temporal namespace")
-	f.StringVar(&o.TaskQueue, "task-queue", "", "Temporal task queue")
 	f.StringVar(&o.TLSCA, "tls-ca", "", "file of the certificate authority to trust")
 	f.StringVar(&o.TLSCert, "tls-cert", "", "file of our client certificate")
 	f.StringVar(&o.TLSKey, "tls-key", "", "file of the client certificate's key")
@@ -284,7 +296,7 @@ func (a *app) versionCommand() *cobra.Command {
 				writeJSON(a.io.Out, v)
 				return nil
 			}
-			fmt.Fprintf(a.io.Out, "rekey %s (%s, %s)\n", v.Version, strings.TrimSpace(v.Revision+" "+v.Go), v.Platform)
+			fmt.Fprintf(a.io.Out, "rekey %s (%s, %s), build %s\n", v.Version, strings.TrimSpace(v.Revision+" "+v.Go), v.Platform, or(v.Build, "unknown"))
 			return nil
 		},
 	}
@@ -297,10 +309,12 @@ type versionInfo struct {
 	Revision string `json:"revision,omitempty"`
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
+	// Build is the name under which workers of this build register.
+	Build string `json:"build"`
 }
 
 func (a *app) version() versionInfo {
-	v := versionInfo{Schema: "rekey.version/v1", Version: a.engine.Version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	v := versionInfo{Schema: "rekey.version/v1", Version: a.engine.Version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Build: a.build()}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		v.Version = or(v.Version, "unknown")

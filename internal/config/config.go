@@ -59,11 +59,14 @@ type TLS struct {
 
 // Temporal is the external cluster of worker and serve.
 type Temporal struct {
-	Address    string             `mapstructure:"address"`
-	Namespace  string             `mapstructure:"namespace"`
-	Retention  playbooks.Duration `mapstructure:"retention"`
-	TLS        TLS                `mapstructure:"tls"`
-	APIKeyFile string             `mapstructure:"api_key_file"`
+	Address   string             `mapstructure:"address"`
+	Namespace string             `mapstructure:"namespace"`
+	Retention playbooks.Duration `mapstructure:"retention"`
+	// Versioning: workers of a cluster register with the name of their build, and
+	// incidents move to another build only when it was shown to know their steps.
+	Versioning bool   `mapstructure:"versioning"`
+	TLS        TLS    `mapstructure:"tls"`
+	APIKeyFile string `mapstructure:"api_key_file"`
 	// UI is where browsers reach the cluster's Temporal UI; empty: there is none.
 	// Pages of that very origin may have payloads decoded by `rekey serve`.
 	UI string `mapstructure:"ui"`

@@ -62,6 +62,7 @@ func schema() *node {
 			"address":      str("temporal:7233", address),
 			"namespace":    str("rekey", name),
 			"retention":    str("720h", duration),
+			"versioning":   val(truth, true),
 			"tls":          group(map[string]*node{"ca_file": file(), "cert_file": file(), "key_file": file()}),
 			"api_key_file": file(),
 			"ui":           str("", url),

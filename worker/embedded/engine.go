@@ -17,6 +17,8 @@ func Engine() cli.Engine {
 		Plan:      worker.Plan,
 		Check:     worker.Check,
 		Doctor:    worker.Doctor,
+		Promote:   worker.Promote,
+		Builds:    worker.Builds,
 		Bench:     Bench,
 		Drill:     drill.Run,
 		Providers: all.Providers(),

@@ -67,5 +67,11 @@ func whole() cli.Engine {
 		Doctor: func(context.Context, cli.DoctorOptions, cli.IOStreams) (cli.DoctorResult, error) {
 			return cli.DoctorResult{}, nil
 		},
+		Promote: func(context.Context, cli.PromoteOptions, cli.IOStreams) (cli.PromoteResult, error) {
+			return cli.PromoteResult{}, nil
+		},
+		Builds: func(context.Context, cli.BuildsOptions, cli.IOStreams) (cli.BuildsResult, error) {
+			return cli.BuildsResult{}, nil
+		},
 	}
 }
