@@ -84,7 +84,9 @@ func (r *rig) as(build string, f func()) {
 }
 
 func (r *rig) worker(build string) (p *process) {
-	r.as(build, func() { p = r.process("worker of "+build, "worker", "--log-level", "info", "--listen-metrics", "127.0.0.1:0") })
+	r.as(build, func() {
+		p = r.process("worker of "+build, "worker", "--log-level", "info", "--listen-metrics", "127.0.0.1:0")
+	})
 	return p
 }
 
