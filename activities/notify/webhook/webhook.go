@@ -225,7 +225,7 @@ func answered(resp *http.Response, now time.Time) *activities.Fault {
 // after reads Retry-After: seconds or a date (RFC 9110 section 10.2.3).
 func after(s string, now time.Time) time.Duration {
 	if n, err := strconv.Atoi(s); err == nil && n >= 0 {
-		return min(time.Duration(n)*time.Second, maxAfter)
+		return time.Duration(min(n, int(maxAfter/time.Second))) * time.Second // bounded first: the product of a large one overflows
 	}
 	if t, err := http.ParseTime(s); err == nil && t.After(now) {
 		return min(t.Sub(now), maxAfter)

@@ -169,6 +169,7 @@ func TestTheAnswerClassesAFailure(t *testing.T) {
 		"too many, seconds":  {status: 429, header: map[string]string{"Retry-After": "17"}, class: activities.ClassThrottled, after: 17 * time.Second},
 		"too many, a date":   {status: 429, header: map[string]string{"Retry-After": now.Add(time.Minute).Format(http.TimeFormat)}, class: activities.ClassThrottled, after: time.Minute},
 		"too many, for ever": {status: 429, header: map[string]string{"Retry-After": "99999999"}, class: activities.ClassThrottled, after: time.Hour},
+		"too many, and more": {status: 429, header: map[string]string{"Retry-After": "9223372037"}, class: activities.ClassThrottled, after: time.Hour},
 		"too many":           {status: 429, class: activities.ClassThrottled},
 		"failed":             {status: 500, class: activities.ClassUnclear},
 		"proxy":              {status: 502, class: activities.ClassUnclear},
