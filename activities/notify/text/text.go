@@ -101,6 +101,10 @@ func clean(s string, n int, lines bool) string {
 	return b.String()
 }
 
+// Hidden tells the characters that [Line] takes out; line breaks are among them. Who
+// looks for something in a text before it is shown takes them out first.
+func Hidden(r rune) bool { return hidden(r) }
+
 // hidden tells the characters that show nothing, or nothing of their own: category
 // C (control, format, surrogate, private use, unassigned) and the fillers that
 // Unicode counts as letters (https://www.unicode.org/reports/tr36/, section 2).

@@ -2,6 +2,7 @@ package redact
 
 import (
 	"bytes"
+	"net/url"
 	"regexp"
 )
 
@@ -31,6 +32,7 @@ func Generic() []Pattern {
 		{Name: "aws-secret", hints: []string{"akia", "asia", "abia", "acca"}, Regexp: regexp.MustCompile(`[A-Za-z0-9/+]{40,}`), Validate: awsSecret, near: awsKeyID},
 		{Name: "aws-secret", hints: []string{"secret"}, Regexp: regexp.MustCompile(`(?i)(?:aws_?)?secret_?(?:access_?)?key["'\\]*\s*[:=>]+\s*["'\\]*(?P<secret>[A-Za-z0-9/+]{40})`)},
 		{Name: "aws-secret", Regexp: regexp.MustCompile(`[A-Za-z0-9/+]{40,}`), Validate: bareSecret},
+		{Name: "aws-secret", hints: []string{"%2f", "%2b"}, Regexp: regexp.MustCompile(`(?:[A-Za-z0-9/+]|%2[BbFf]){40,}`), Validate: encodedSecret},
 		{Name: "github-token", hints: []string{"ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"}, Regexp: regexp.MustCompile(`(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,})`)},
 		{Name: "slack-token", hints: []string{"xox", "xapp-"}, Regexp: regexp.MustCompile(`(?:xox[a-z](?:\.xox[a-z])?|xapp)-[A-Za-z0-9-]{10,}`)},
 		{Name: "named-secret", hints: []string{"pass", "pwd", "secret", "token", "key"}, Regexp: regexp.MustCompile(`(?i)(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key)["'\\]*\s*[:=]\s*["'\\]*(?P<secret>[^\s"'\\,;<>\[\]]{8,})`), Validate: generated},
@@ -59,6 +61,13 @@ func notAWord(b []byte) bool { return !word.Match(bytes.TrimRight(b, "=")) }
 func bareSecret(b []byte) bool {
 	return len(b) == 40 && bytes.ContainsAny(b, digits) && bytes.ContainsAny(b, capitals) && bytes.ContainsAny(b, small) &&
 		different(b) >= 20 && !pathLike.Match(b)
+}
+
+// encodedSecret is bareSecret as it stands in a URL (RFC 3986 section 2.1): there / and
+// + cut it into pieces.
+func encodedSecret(b []byte) bool {
+	plain, err := url.PathUnescape(string(b))
+	return err == nil && bareSecret([]byte(plain))
 }
 
 const (

@@ -149,6 +149,7 @@ func TestGenericPatterns(t *testing.T) {
 		"jwt":                    {"t=eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0." + tok, tok, "t="},
 		"age identity":           {"AGE-SECRET-KEY-1" + strings.ToUpper(tok), strings.ToUpper(tok), ""},
 		"secret alone":           {"found " + s + " in a paste", s, "in a paste"},
+		"secret in a url":        {"https://x.example/?k=" + url.QueryEscape(s), s[11:19], "x.example"},
 		"github":                 {"x ghp_" + strings.Repeat("a1B2", 9), strings.Repeat("a1B2", 9), "x "},
 		"github fine-grained":    {"x github_pat_" + tok, tok, "x "},
 		"slack":                  {"x xoxb-1234567890-" + strings.ReplaceAll(tok, "_", "x"), tok, "x "},
@@ -201,6 +202,11 @@ func TestTextFromOutsideIsMadePlain(t *testing.T) {
 		"bidi":             {"a\u202eb\u200bc\ufeff", "abc"},
 		"invalid utf-8":    {"a\xffb", "a\uFFFDb"},
 		"split by invis":   {s[:10] + "\u200b" + s[10:], "[redacted:k]"},
+		"split by mark":    {s[:10] + "\u061c" + s[10:], "[redacted:k]"},
+		"split by tag":     {s[:10] + "\U000e0041" + s[10:], "[redacted:k]"},
+		"split by filler":  {s[:10] + "\u3164" + s[10:], "[redacted:k]"},
+		"split by braille": {s[:10] + "\u2800" + s[10:], "[redacted:k]"},
+		"split by private": {s[:10] + "\ue000" + s[10:], "[redacted:k]"},
 		"split by colours": {s[:10] + "\x1b[1m" + s[10:], "[redacted:k]"},
 	} {
 		require.Equal(t, c[1], r.String(c[0]), name)
