@@ -45,6 +45,19 @@ func TestASecretBesideAReportIsACopyInScope(t *testing.T) {
 			s := canary(t)
 			return s, "report awsiam " + keyID + " " + s[:9] + "\u200b" + s[9:] + " on a paste site"
 		},
+		"split by a letter that shows nothing": func(t *testing.T) (string, string) {
+			s := canary(t)
+			return s, "report awsiam " + keyID + " " + s[:9] + "\u3164" + s[9:] + " on a paste site"
+		},
+		"escaped for a URL": func(t *testing.T) (string, string) {
+			s := awsLike(t)
+			s = s[:12] + "/" + s[13:]
+			return s[13:], "report awsiam " + keyID + " " + url.QueryEscape(s) + " on a paste site"
+		},
+		"broken by a line": func(t *testing.T) (string, string) {
+			s := awsLike(t)
+			return s[21:], "report awsiam " + keyID + " " + s[:21] + "\n" + s[21:] + " on a paste site"
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, func(o *slackapp.Options) {

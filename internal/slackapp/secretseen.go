@@ -4,9 +4,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode"
 
 	"rekey/activities"
+	"rekey/activities/notify/text"
 	"rekey/internal/secret"
 	"rekey/internal/secret/redact"
 )
@@ -47,10 +47,12 @@ var (
 // seen splits a text into what can be shown and the secrets in it. A public key id
 // beside a secret stays. values share no memory with the text; destroy them.
 func (f *finder) seen(text string) (plain string, values []secret.Value) {
-	spans := f.r.Spans([]byte(text))
+	broken := f.broken(text)
+	spans := append(f.r.Spans([]byte(text)), broken...)
 	if len(spans) == 0 {
 		return text, nil
 	}
+	slices.SortFunc(spans, func(a, b [2]int) int { return a[0] - b[0] })
 	var out strings.Builder
 	pos := 0
 	for _, s := range spans {
@@ -71,9 +73,11 @@ func (f *finder) seen(text string) (plain string, values []secret.Value) {
 			}
 			secrets = append(secrets, w)
 		}
-		switch len(secrets) {
-		case 0:
-		case 1:
+		switch {
+		case len(secrets) == 0:
+		case slices.Contains(broken, [2]int{from, to}):
+			values = append(values, secret.New([]byte(strings.Join(secrets, ""))))
+		case len(secrets) == 1:
 			values = append(values, secret.New([]byte(bare(secrets[0]))))
 		default: // a PEM block, or a secret that was broken into lines
 			values = append(values, secret.New([]byte(strings.TrimSpace(part))))
@@ -85,15 +89,34 @@ func (f *finder) seen(text string) (plain string, values []secret.Value) {
 	return strings.TrimSpace(out.String()), values
 }
 
+// broken finds secrets that a line break or a space has cut in two, as terminals and
+// mail programs do: neither half looks like one. Spans are whole words.
+func (f *finder) broken(text string) (out [][2]int) {
+	const half = 8
+	words := wordsRE.FindAllStringIndex(text, -1)
+	for i := 1; i < len(words); i++ {
+		a, b := words[i-1], words[i]
+		left, right := strings.Trim(text[a[0]:a[1]], "`\"'"), strings.Trim(text[b[0]:b[1]], "`\"',;.")
+		if len(left) < half || len(right) < half || f.isKeyID(left) || f.isKeyID(right) || len(f.r.Spans([]byte(left)))+len(f.r.Spans([]byte(right))) > 0 {
+			continue
+		}
+		whole := left + right
+		if slices.Contains(f.r.Spans([]byte(whole)), [2]int{0, len(whole)}) {
+			out = append(out, [2]int{a[0], b[1]})
+		}
+	}
+	return out
+}
+
 // visible undoes Slack's escapes and leaves out what cannot be seen, so that no
 // secret hides behind a character without a shape.
-func visible(text string) string {
+func visible(typed string) string {
 	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || unicode.IsGraphic(r) {
+		if r == '\n' || r == '\t' || !text.Hidden(r) {
 			return r
 		}
 		return -1
-	}, unescape.Replace(strings.ToValidUTF8(text, "\uFFFD")))
+	}, unescape.Replace(strings.ToValidUTF8(typed, "\uFFFD")))
 }
 
 // widen takes the whole words that a span touches: what stands beside a secret
