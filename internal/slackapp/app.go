@@ -125,18 +125,19 @@ type Options struct {
 // An App serves one workspace. Run makes it work through its inbox.
 type App struct {
 	Options
-	find    *finder
-	api     *url.URL // of base_url; nil: Slack itself
-	people  map[string]string
-	cache   cache
-	counts  counts
-	busy    chan struct{}
-	plans   chan struct{}
-	ctx     context.Context // of work that outlives its HTTP request
-	stop    context.CancelFunc
-	working sync.WaitGroup
-	quick   time.Duration
-	grace   time.Duration
+	find     *finder
+	api      *url.URL // of base_url; nil: Slack itself
+	people   map[string]string
+	cache    cache
+	counts   counts
+	busy     chan struct{} // hands for what comes in
+	sweeping chan struct{} // and for what waits
+	plans    chan struct{}
+	ctx      context.Context // of work that outlives its HTTP request
+	stop     context.CancelFunc
+	working  sync.WaitGroup
+	quick    time.Duration
+	grace    time.Duration
 }
 
 // Bounds.
@@ -147,6 +148,7 @@ const (
 	attempt     = 30 * time.Second
 	planAttempt = 2 * time.Minute
 	maxWorking  = 64
+	maxSweeping = 32
 	maxPlans    = 2
 	voteLife    = 10 * time.Minute // as the command line's
 	reportLife  = 72 * time.Hour   // as long as a sealed secret lives
@@ -162,7 +164,7 @@ func New(o Options) (*App, error) {
 		return nil, errors.New("slackapp: an option is missing")
 	}
 	a := &App{
-		Options: o, people: map[string]string{}, counts: counts{by: map[string]int64{}, tell: o.OnRefuse}, busy: make(chan struct{}, maxWorking), plans: make(chan struct{}, maxPlans), quick: quick, grace: grace,
+		Options: o, people: map[string]string{}, counts: counts{by: map[string]int64{}, tell: o.OnRefuse}, busy: make(chan struct{}, maxWorking), sweeping: make(chan struct{}, maxSweeping), plans: make(chan struct{}, maxPlans), quick: quick, grace: grace,
 	}
 	patterns, err := intake.Patterns(o.Providers)
 	if err != nil {
@@ -234,22 +236,22 @@ func (a *App) sweep(ctx context.Context) {
 		a.Log.Error("the Slack inbox cannot be read", "error", err)
 		return
 	}
+	// Each in turn, by hands of its own: requests that must wait for hours, however
+	// many, keep neither the others in here nor a new one from being done.
 	for _, name := range names {
 		select {
 		case <-ctx.Done():
 			return
-		case a.busy <- struct{}{}:
-		default:
-			return // all hands are busy: next time
+		case a.sweeping <- struct{}{}:
 		}
-		a.start(name, nil)
+		a.start(name, nil, a.sweeping)
 	}
 }
 
-// start works on an entry in the background; the caller holds a place in busy.
-func (a *App) start(name string, d *delivery) {
+// start works on an entry in the background; the caller holds a place among hands.
+func (a *App) start(name string, d *delivery, hands <-chan struct{}) {
 	a.working.Go(func() {
-		defer func() { <-a.busy }()
+		defer func() { <-hands }()
 		a.work(name, d)
 	})
 }

@@ -116,10 +116,38 @@ func TestWhoMayWhat(t *testing.T) {
 	require.Contains(t, w.typed(t, alice, "help"), "You are alice (commander, security)")
 }
 
+func TestWhoSlackDoesNotShowUsIsAStranger(t *testing.T) {
+	w := newWorld(t)
+	for range 3 {
+		require.Contains(t, w.typed(t, "U0HIDDEN", "report awsiam "+keyID), "another organisation")
+	}
+	w.idle(t) // and is not asked about for as long as a report waits
+	require.Empty(t, w.reports())
+}
+
+func TestWhatMustWaitKeepsNobodyElseWaiting(t *testing.T) {
+	// Twice as many reports as there are hands wait for an engine that refuses them all
+	// the time; votes are among them, wherever their names stand in the inbox.
+	const reports, votes = 130, 30
+	w := newWorld(t)
+	w.set(func() { w.down = errors.New("connection refused") })
+	for range reports {
+		w.send(w.App, w.slash(alice, "report awsiam "+keyID))
+	}
+	for range votes {
+		w.send(w.App, w.slash(bob, "approve "+known+" a1"))
+	}
+	require.Len(t, mustPending(t, w), reports+votes)
+	w.set(func() { w.votesOnly = true })
+	running(t, w.App)
+	require.Eventually(t, func() bool { return len(w.decisions()) == votes }, 90*time.Second, 20*time.Millisecond, "votes among reports that wait")
+	require.Empty(t, w.reports())
+}
+
 func TestWhoCannotBeToldIsNobody(t *testing.T) {
 	w := newWorld(t)
 	w.vendor.mu.Lock()
-	w.vendor.users = nil // users.info: user_not_found
+	w.vendor.down = true
 	w.vendor.mu.Unlock()
 	require.Contains(t, w.typed(t, alice, "list"), "could not ask Slack who you are")
 	require.Contains(t, w.typed(t, reader, "list"), "could not ask Slack who you are")

@@ -14,6 +14,7 @@ import (
 
 	"rekey/activities/notify"
 	"rekey/internal/server"
+	"rekey/internal/slackapp"
 	"rekey/internal/statement"
 	"rekey/internal/view"
 	"rekey/workflows"
@@ -168,6 +169,36 @@ func TestTheApproveButton(t *testing.T) {
 	require.Contains(t, w.later(t, n+1), "not one of this version")
 	w.send(w.App, w.click(bob, notify.ActionApprove, notify.ButtonValue(known, "a1", wave), func(p map[string]any) { p["user"].(map[string]any)["team_id"] = "T0OTHER" }))
 	require.Contains(t, w.later(t, n+2), "another organisation", "a Slack Connect user in a shared channel")
+	require.Len(t, w.decisions(), 1)
+}
+
+func TestButtonsInAnOrganisation(t *testing.T) {
+	// One workspace of an organisation: Slack names the organisation as the user's team.
+	w := newWorld(t)
+	inOrg := func(p map[string]any) { p["user"].(map[string]any)["team_id"] = "E0ORG" }
+	w.send(w.App, w.click(bob, notify.ActionApprove, notify.ButtonValue(known, "a1", wave), inOrg))
+	require.Contains(t, w.later(t, 1), "Your vote for a1 is counted")
+	w.send(w.App, w.click("U0OTHER", notify.ActionApprove, notify.ButtonValue(known, "a1", wave), inOrg))
+	require.Contains(t, w.later(t, 2), "another organisation", "users.info tells whose they are")
+
+	// The whole organisation: the workspace of the click comes along.
+	w = newWorld(t, func(o *slackapp.Options) {
+		o.Config.Channels.Slack.Team = "E0ORG"
+		p := o.Config.People["bob"]
+		p.Slack = "E0ORG/" + bob
+		o.Config.People["bob"] = p
+	})
+	w.vendor.mu.Lock()
+	w.vendor.users[bob] = person(bob, map[string]any{"enterprise_user": map[string]any{"enterprise_id": "E0ORG"}})
+	w.vendor.mu.Unlock()
+	w.send(w.App, w.click(bob, notify.ActionApprove, notify.ButtonValue(known, "a1", wave), func(p map[string]any) {
+		inOrg(p)
+		p["is_enterprise_install"], p["enterprise"] = true, map[string]any{"id": "E0ORG", "name": "Org"}
+	}))
+	require.Contains(t, w.later(t, 1), "Your vote for a1 is counted")
+	// A workspace of another organisation, or none, does not become ours by naming it.
+	c := w.click(bob, notify.ActionApprove, notify.ButtonValue(known, "a1", wave), func(p map[string]any) { p["enterprise"] = map[string]any{"id": "E0ORG"} })
+	require.Equal(t, http.StatusForbidden, w.send(w.App, c).Code)
 	require.Len(t, w.decisions(), 1)
 }
 

@@ -169,11 +169,11 @@ func (a *App) accept(req request, raw []byte, wait bool) (d *delivery, ack []byt
 		return nil, working(), nil // the next sweep takes it
 	}
 	if req.Kind != kindCommand || !wait {
-		a.start(req.ID, nil)
+		a.start(req.ID, nil, a.busy)
 		return nil, nil, nil
 	}
 	d = newDelivery()
-	a.start(req.ID, d)
+	a.start(req.ID, d, a.busy)
 	timer := time.NewTimer(a.quick)
 	defer timer.Stop()
 	select {

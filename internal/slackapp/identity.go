@@ -2,6 +2,7 @@ package slackapp
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -82,7 +83,10 @@ func (a *App) identify(ctx context.Context, req *request) (who, *answer, error) 
 	if w.person == "" && len(readers.UserGroups) == 0 && len(readers.EmailDomains) == 0 {
 		return nobody()
 	}
-	if req.Home != "" && req.Home != req.Team && strings.HasPrefix(req.Team, "T") {
+	// In an organisation Slack names it here, and not the workspace
+	// (https://docs.slack.dev/reference/interaction-payloads/block_actions-payload, user):
+	// then users.info tells.
+	if strings.HasPrefix(req.Home, "T") && req.Home != req.Team && strings.HasPrefix(req.Team, "T") {
 		return w, stranger(), nil
 	}
 	api, err := a.client()
@@ -97,7 +101,14 @@ func (a *App) identify(ctx context.Context, req *request) (who, *answer, error) 
 		}
 		return *u, nil
 	})
-	if err != nil {
+	var said slack.SlackErrorResponse
+	switch {
+	case err == nil:
+	case errors.As(err, &said) && (said.Err == "user_not_found" || said.Err == "user_not_visible"):
+		// Slack has told: there is nobody of that name for us. To ask again for as long
+		// as a report lives would use up what may be asked for everybody.
+		return w, stranger(), nil
+	default:
 		a.Log.Error("users.info failed", "code", vendorCode(err))
 		return w, nil, cannotTell()
 	}

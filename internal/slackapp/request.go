@@ -90,7 +90,8 @@ type interaction struct {
 	Enterprise *struct {
 		ID string `json:"id"`
 	} `json:"enterprise"`
-	User struct {
+	OrgWide bool `json:"is_enterprise_install"`
+	User    struct {
 		ID     string `json:"id"`
 		TeamID string `json:"team_id"`
 	} `json:"user"`
@@ -134,10 +135,12 @@ func fromInteraction(raw []byte) (r request, ours, ok bool) {
 		return r, false, false
 	}
 	r = request{User: in.User.ID, Home: in.User.TeamID, Channel: in.Channel.ID, Trigger: in.TriggerID, Respond: in.ResponseURL}
-	switch {
+	switch orgs := in.Enterprise != nil && in.Enterprise.ID != ""; {
+	case orgs && in.OrgWide: // team is the workspace of the click, or null: [fromForm] names the organisation too
+		r.Team = in.Enterprise.ID
 	case in.Team != nil && in.Team.ID != "":
 		r.Team = in.Team.ID
-	case in.Enterprise != nil: // installed for an organisation: team is null
+	case orgs:
 		r.Team = in.Enterprise.ID
 	}
 	switch in.Type {

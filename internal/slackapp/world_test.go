@@ -176,16 +176,18 @@ func (v *vendor) got() []string {
 
 // engine stands for intake and Temporal.
 type engine struct {
-	mu       sync.Mutex
-	down     error
-	hang     chan struct{}
-	callers  []intake.Caller
-	requests []api.ReportRequest
-	decided  []statement.Signed
-	decide   func(statement.Signed) (workflows.Decision, error)
-	reject   error
-	view     view.Incident
-	plan     plan.Plan
+	mu   sync.Mutex
+	down error
+	// votesOnly: down for reports alone.
+	votesOnly bool
+	hang      chan struct{}
+	callers   []intake.Caller
+	requests  []api.ReportRequest
+	decided   []statement.Signed
+	decide    func(statement.Signed) (workflows.Decision, error)
+	reject    error
+	view      view.Incident
+	plan      plan.Plan
 }
 
 func (e *engine) wait(ctx context.Context) error {
@@ -216,7 +218,10 @@ func (e *engine) Report(ctx context.Context, who intake.Caller, r api.ReportRequ
 }
 
 func (e *engine) found(ctx context.Context, id string) error {
-	if err := e.wait(ctx); err != nil {
+	e.mu.Lock()
+	up := e.votesOnly
+	e.mu.Unlock()
+	if err := e.wait(ctx); err != nil && !up {
 		return err
 	}
 	if id != known {
