@@ -204,3 +204,13 @@ func (r *rig) stop() {
 		<-done
 	}
 }
+
+// kill is kill -9.
+func (r *rig) kill() {
+	r.mu.Lock()
+	cmd := r.cmd
+	r.cmd = nil
+	r.mu.Unlock()
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+}

@@ -121,7 +121,13 @@ func (s *stateReader) ask(ctx context.Context, open []view.Summary) {
 func answerOf(v view.Incident) answer {
 	a := answer{state: v.State, items: map[string]int{}, notices: map[string]int{
 		"queued": v.Notices.Queued, "sent": v.Notices.Sent, "delivered": v.Notices.Delivered, "bounced": v.Notices.Bounced, "acknowledged": v.Notices.Acknowledged,
+		"unclear": v.Notices.Unclear,
 	}}
+	for _, n := range v.NoticesSent {
+		if n.State == "superseded" { // counted nowhere else: it was never sent
+			a.notices[n.State]++
+		}
+	}
 	for _, it := range v.Items {
 		if it.EndState == "" {
 			a.items[it.Death.State]++

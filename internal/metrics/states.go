@@ -107,5 +107,5 @@ func itemStates() []string {
 }
 
 func noticeStates() []string {
-	return []string{"queued", "sent", "delivered", "bounced", "acknowledged"}
+	return []string{"queued", "sent", "delivered", "bounced", "acknowledged", "unclear", "superseded"}
 }

@@ -16,11 +16,21 @@ import (
 type Aiosmtpd struct {
 	Host, Port string
 	dir        string
+	python     string
 }
 
 // StartAiosmtpd runs aiosmtpd for the length of the test. Where it is absent the
 // test is skipped, or fails when REKEY_REQUIRE_SERVERS=1.
 func StartAiosmtpd(t testing.TB) *Aiosmtpd {
+	t.Helper()
+	s := NewAiosmtpd(t)
+	s.Up(t)
+	return s
+}
+
+// NewAiosmtpd finds aiosmtpd and a port for it: nothing answers there before Up. It
+// skips or fails as [StartAiosmtpd] does.
+func NewAiosmtpd(t testing.TB) *Aiosmtpd {
 	t.Helper()
 	python := ""
 	// Debian's package belongs to Debian's Python, which need not be the first one.
@@ -38,11 +48,17 @@ func StartAiosmtpd(t testing.TB) *Aiosmtpd {
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	s := &Aiosmtpd{dir: filepath.Join(t.TempDir(), "mail")}
+	s := &Aiosmtpd{dir: filepath.Join(t.TempDir(), "mail"), python: python}
 	s.Host, s.Port, err = net.SplitHostPort(l.Addr().String())
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
-	cmd := exec.Command(python, "-m", "aiosmtpd", "-n", "-l", s.Host+":"+s.Port, "-c", "aiosmtpd.handlers.Mailbox", s.dir)
+	return s
+}
+
+// Up starts the server, for the rest of the test.
+func (s *Aiosmtpd) Up(t testing.TB) {
+	t.Helper()
+	cmd := exec.Command(s.python, "-m", "aiosmtpd", "-n", "-l", s.Host+":"+s.Port, "-c", "aiosmtpd.handlers.Mailbox", s.dir)
 	require.NoError(t, cmd.Start())
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
@@ -57,7 +73,6 @@ func StartAiosmtpd(t testing.TB) *Aiosmtpd {
 		}
 		return c.Close() == nil
 	}, 30*time.Second, 50*time.Millisecond, "aiosmtpd does not listen")
-	return s
 }
 
 // Mails are the files that it has taken.
