@@ -103,6 +103,7 @@ First steps:
 		{groupRun, a.serveCommand()},
 		{groupRun, a.workerCommand()},
 		{groupKeep, a.doctorCommand()},
+		{groupKeep, a.customersCommand()},
 		{groupKeep, a.healthzCommand()},
 		{groupKeep, a.keysCommand()},
 		{groupKeep, a.identityCommand()},

@@ -180,6 +180,15 @@ func (e *Estate) add(path string, f File) error {
 	return nil
 }
 
+// Keys gives every key that the files name, in their order.
+func (e *Estate) Keys() []Key {
+	out := make([]Key, 0, len(e.order))
+	for _, id := range e.order {
+		out = append(out, e.keys[id])
+	}
+	return out
+}
+
 // Key finds a key by its provider's id.
 func (e *Estate) Key(id string) (Key, bool) {
 	k, ok := e.keys[id]
