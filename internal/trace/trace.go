@@ -122,13 +122,8 @@ func Probe(ctx context.Context, o Options) (status int, err error) {
 	for name, value := range headers {
 		req.Header.Set(name, value)
 	}
-	c := &http.Client{
-		Timeout:   exportLimit,
-		Transport: &http.Transport{TLSClientConfig: secure, DisableKeepAlives: true},
-		CheckRedirect: func(*http.Request, []*http.Request) error {
-			return http.ErrUseLastResponse // the headers go nowhere else
-		},
-	}
+	c := exportClient(secure)
+	defer c.CloseIdleConnections()
 	resp, err := c.Do(req)
 	var untrusted *tls.CertificateVerificationError
 	switch {
@@ -138,6 +133,19 @@ func Probe(ctx context.Context, o Options) (status int, err error) {
 		return 0, errors.New("nothing answers at telemetry.otlp_endpoint")
 	}
 	return resp.StatusCode, resp.Body.Close()
+}
+
+// exportClient goes to the collector and nowhere else: the headers hold its key, which
+// net/http would take along to wherever a redirect leads, and show to a proxy of the
+// environment.
+func exportClient(secure *tls.Config) *http.Client {
+	return &http.Client{
+		Timeout:   exportLimit,
+		Transport: &http.Transport{TLSClientConfig: secure, ForceAttemptHTTP2: true, TLSHandshakeTimeout: exportLimit, MaxIdleConns: 2, IdleConnTimeout: time.Minute},
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
+	}
 }
 
 // url is where exports go.
@@ -175,11 +183,8 @@ func (o Options) client() (otlptrace.Client, error) {
 		return nil, err
 	}
 	opts := []otlptracehttp.Option{
-		otlptracehttp.WithEndpointURL(o.url()), otlptracehttp.WithHeaders(headers), otlptracehttp.WithTimeout(exportLimit),
+		otlptracehttp.WithEndpointURL(o.url()), otlptracehttp.WithHeaders(headers), otlptracehttp.WithHTTPClient(exportClient(secure)),
 		otlptracehttp.WithRetry(otlptracehttp.RetryConfig{Enabled: true, InitialInterval: 500 * time.Millisecond, MaxInterval: time.Second, MaxElapsedTime: exportLimit}),
-	}
-	if secure != nil {
-		opts = append(opts, otlptracehttp.WithTLSClientConfig(secure))
 	}
 	return otlptracehttp.NewClient(opts...), nil
 }

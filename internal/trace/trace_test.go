@@ -168,6 +168,29 @@ func TestTheCollectorIsAuthenticated(t *testing.T) {
 	require.Equal(t, "abc: def", c.heads.Get("X-Token"))
 }
 
+func TestTheCollectorsKeyGoesToNoOther(t *testing.T) {
+	other := &receiver{}
+	elsewhere := httptest.NewServer(other)
+	defer elsewhere.Close()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, elsewhere.URL+"/v1/traces", http.StatusPermanentRedirect)
+	}))
+	defer s.Close()
+	headers := filepath.Join(t.TempDir(), "headers")
+	require.NoError(t, os.WriteFile(headers, []byte("X-Token: abc\n"), 0o600))
+	o := trace.Options{Endpoint: s.URL, HeadersFile: headers, Percent: 100, Log: quiet()}
+	tr, err := trace.Open(o)
+	require.NoError(t, err)
+	_, done := tr.Request(t.Context(), "GET")
+	done("GET /x", 200)
+	tr.Close(t.Context())
+	status, err := trace.Probe(t.Context(), o)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusPermanentRedirect, status)
+	require.Empty(t, other.all())
+	require.Nil(t, other.heads)
+}
+
 func TestFilesThatAreWrongAreNamed(t *testing.T) {
 	dir := t.TempDir()
 	secret := filepath.Join(dir, "h")
