@@ -5,6 +5,12 @@
 // <id>}, data: nonce and AES-256-GCM ciphertext of the whole payload}. Keys are
 // internal/codec/keyring's, the same that encrypt blobs.
 //
+// A large payload is packed before it is encrypted (metadata "rekey-pack": "deflate",
+// which the encryption binds): an incident's state is carried over whole when its run
+// continues as new, and 200 items late in their life are more than the 2 MB that the
+// server takes. A ciphertext's length then tells how repetitive the text is; no secret
+// is in any payload (docs/threat-notes.md), so there is nothing to guess from it.
+//
 // Decode refuses everything else, so nobody who can write to the server can feed
 // plaintext to a worker. There is no exception: what Temporal keeps in the clear
 // (search attributes, ids, type names, identities, failure types) does not pass
@@ -15,7 +21,10 @@
 package codec
 
 import (
+	"bytes"
+	"compress/flate"
 	"fmt"
+	"io"
 	"unicode/utf8"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -32,8 +41,17 @@ const (
 	Encoding = "binary/encrypted"
 	// KeyIDField is the metadata field that names the key.
 	KeyIDField = "rekey-key-id"
+	// PackField is the metadata field that says that the text was packed, and how.
+	PackField = "rekey-pack"
+	// deflated is RFC 1951 (https://www.rfc-editor.org/rfc/rfc1951).
+	deflated = "deflate"
+	// packFrom is the size from which a payload is packed; smaller ones are most of
+	// them, and cost more than they win.
+	packFrom = 256 << 10
+	// maxUnpacked bounds what a packed payload may grow to.
+	maxUnpacked = 24 << 20
 	// MaxPayload is the largest payload that Encode takes, in bytes before
-	// encryption: below the server's 2 MB limit of one blob
+	// encryption and, for a large one, after packing: below the server's 2 MB limit of one blob
 	// (https://docs.temporal.io/self-hosted-guide/defaults).
 	MaxPayload = 2<<20 - 4096
 	// maxEncoded leaves room for what other releases may allow.
@@ -75,13 +93,22 @@ func (c codec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error)
 		if err != nil {
 			return nil, &MalformedError{"it does not marshal"}
 		}
+		how := ""
+		if len(plain) >= packFrom && len(plain) <= maxUnpacked {
+			if packed := pack(plain); len(packed) < len(plain) {
+				how, plain = deflated, packed
+			}
+		}
 		if len(plain) > MaxPayload {
 			return nil, &TooLargeError{Size: len(plain)}
 		}
-		id, sealed := c.keys.Seal(keyring.Payload, "", plain)
+		id, sealed := c.keys.Seal(keyring.Payload, how, plain)
 		out[i] = &commonpb.Payload{
 			Metadata: map[string][]byte{converter.MetadataEncoding: []byte(Encoding), KeyIDField: []byte(id)},
 			Data:     sealed,
+		}
+		if how != "" {
+			out[i].Metadata[PackField] = []byte(how)
 		}
 	}
 	return out, nil
@@ -98,9 +125,18 @@ func (c codec) Decode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error)
 		if len(p.GetData()) > maxEncoded {
 			return nil, &MalformedError{"too large"}
 		}
-		plain, err := c.keys.Open(keyring.Payload, string(p.GetMetadata()[KeyIDField]), "", p.GetData())
+		how := string(p.GetMetadata()[PackField])
+		if how != "" && how != deflated {
+			return nil, &MalformedError{"packed in an unknown way: by a newer build?"}
+		}
+		plain, err := c.keys.Open(keyring.Payload, string(p.GetMetadata()[KeyIDField]), how, p.GetData())
 		if err != nil {
 			return nil, err
+		}
+		if how != "" {
+			if plain, err = unpack(plain); err != nil {
+				return nil, err
+			}
 		}
 		out[i] = &commonpb.Payload{}
 		if err := proto.Unmarshal(plain, out[i]); err != nil {
@@ -108,6 +144,29 @@ func (c codec) Decode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error)
 		}
 	}
 	return out, nil
+}
+
+// pack deflates fast: it runs inside a workflow task.
+func pack(plain []byte) []byte {
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, flate.BestSpeed)
+	if err != nil {
+		panic(err) // the level is a constant of the package
+	}
+	_, _ = w.Write(plain) // into memory
+	_ = w.Close()
+	return b.Bytes()
+}
+
+func unpack(packed []byte) ([]byte, error) {
+	plain, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), maxUnpacked+1))
+	if err != nil {
+		return nil, &MalformedError{"it does not unpack"}
+	}
+	if len(plain) > maxUnpacked {
+		return nil, &MalformedError{"too large"}
+	}
+	return plain, nil
 }
 
 // printable bounds what an error repeats of a foreign payload.

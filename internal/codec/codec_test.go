@@ -140,17 +140,58 @@ func TestDecodeRefusesWhatIsNotOurs(t *testing.T) {
 
 func TestPayloadSizeLimit(t *testing.T) {
 	c := codec.New(ring(t, t.TempDir()))
-	fits := &commonpb.Payload{Data: make([]byte, codec.MaxPayload-100)}
+	noise := make([]byte, codec.MaxPayload) // cannot be packed
+	_, _ = rand.Read(noise)
+	fits := &commonpb.Payload{Data: noise[100:]}
 	out, err := c.Encode([]*commonpb.Payload{fits})
 	require.NoError(t, err)
 	require.Less(t, proto.Size(out[0]), 2<<20, "what fits here fits there")
 	back, err := c.Decode(out)
 	require.NoError(t, err)
 	require.True(t, proto.Equal(fits, back[0]))
-	_, err = c.Encode([]*commonpb.Payload{{Data: make([]byte, codec.MaxPayload)}})
+	_, err = c.Encode([]*commonpb.Payload{{Data: noise}})
 	var large *codec.TooLargeError
 	require.ErrorAs(t, err, &large)
 	require.ErrorContains(t, err, "blob store")
+}
+
+// TestLargePayloadsArePacked: the state of an incident of 200 items is more than the
+// server takes, and repeats itself.
+func TestLargePayloadsArePacked(t *testing.T) {
+	c := codec.New(ring(t, t.TempDir()))
+	state := &commonpb.Payload{
+		Metadata: map[string][]byte{"encoding": []byte("json/plain")},
+		Data:     bytes.Repeat([]byte(`{"verb":"Disable","outcome":"done","attempt":1},`), 4*codec.MaxPayload/48),
+	}
+	out, err := c.Encode([]*commonpb.Payload{state})
+	require.NoError(t, err)
+	require.Less(t, proto.Size(out[0]), codec.MaxPayload/4)
+	back, err := c.Decode(out)
+	require.NoError(t, err)
+	require.True(t, proto.Equal(state, back[0]))
+
+	small, err := c.Encode([]*commonpb.Payload{{Data: []byte("small")}})
+	require.NoError(t, err)
+	require.NotContains(t, small[0].Metadata, codec.PackField, "what earlier builds wrote and read")
+
+	t.Run("the mark is bound", func(t *testing.T) {
+		for name, mark := range map[string]func(p *commonpb.Payload){
+			"taken off": func(p *commonpb.Payload) { delete(p.Metadata, codec.PackField) },
+			"another":   func(p *commonpb.Payload) { p.Metadata[codec.PackField] = []byte("zip") },
+		} {
+			forged := proto.CloneOf(out[0])
+			mark(forged)
+			_, err := c.Decode([]*commonpb.Payload{forged})
+			require.Error(t, err, name)
+		}
+		forged := proto.CloneOf(small[0])
+		forged.Metadata[codec.PackField] = []byte("deflate")
+		_, err := c.Decode([]*commonpb.Payload{forged})
+		require.Error(t, err, "put on")
+	})
+	_, err = c.Encode([]*commonpb.Payload{{Data: make([]byte, 25<<20)}})
+	var large *codec.TooLargeError
+	require.ErrorAs(t, err, &large, "what nobody would unpack is not packed")
 }
 
 func TestRotation(t *testing.T) {
