@@ -9,12 +9,14 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	composecli "github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
@@ -126,8 +128,39 @@ func TestServicesWaitForWhatTheyNeed(t *testing.T) {
 	one, two := p.Services["rekey-worker-1"], p.Services["rekey-worker-2"]
 	one.Name, two.Name = "", ""
 	require.Equal(t, one, two, "two workers are the same twice")
-	// Its own patience with calls that run is 25 s (worker.graceful).
-	require.Greater(t, one.StopGracePeriod.String(), "25s")
+}
+
+// TestServerAndWorkersShareWhatTheyNeed: every activity can run on each worker, those
+// that send notices and read customers' files too; uploads and webhooks that the
+// server takes in wait in the data directory.
+func TestServerAndWorkersShareWhatTheyNeed(t *testing.T) {
+	p := loaded(t)
+	server := p.Services["rekey-server"]
+	// A server goes on for 3 s and has 10 s for requests that run; a worker's patience
+	// with calls that run is 25 s (worker.graceful).
+	for name, least := range map[string]time.Duration{"rekey-server": 15 * time.Second, "rekey-worker-1": 30 * time.Second, "rekey-worker-2": 30 * time.Second} {
+		s := p.Services[name]
+		require.NotNil(t, s.StopGracePeriod, name)
+		require.GreaterOrEqual(t, time.Duration(*s.StopGracePeriod), least, name)
+		require.Equal(t, server.Volumes, s.Volumes, name)
+		require.Equal(t, server.Secrets, s.Secrets, name)
+		require.Equal(t, server.Environment, s.Environment, name)
+		require.Contains(t, s.Networks, "outside", "providers, Slack, GitHub and mail are outside of %s", name)
+		writable := 0
+		for _, v := range s.Volumes {
+			if !v.ReadOnly {
+				writable++
+				require.Equal(t, "rekey-data", v.Source, name)
+			}
+		}
+		require.Equal(t, 1, writable, name)
+		require.NotEmpty(t, mountedFile(s, "/etc/rekey/local"), name)
+		c := configuration(t, s)
+		u, err := url.Parse(c.Listen.URL)
+		require.NoError(t, err)
+		require.Contains(t, c.Listen.Hosts, u.Hostname(), "the name by which browsers and Slack reach it is refused")
+		require.Contains(t, strings.Join(s.HealthCheck.Test, " "), ":9464/readyz")
+	}
 }
 
 // setUp makes this process's environment that of a service, with the configuration

@@ -50,7 +50,9 @@ func read(t *testing.T, path ...string) string {
 func temporalServer(t *testing.T) (config.Config, string) {
 	t.Helper()
 	for name, value := range loaded(t).Services["temporal"].Environment {
-		t.Setenv(name, *value)
+		if name != "HOME" { // the go command's too
+			t.Setenv(name, *value)
+		}
 	}
 	tpl, err := template.New("server.yaml").Funcs(sprig.FuncMap()).Parse(read(t, "temporal", "server.yaml"))
 	require.NoError(t, err)
