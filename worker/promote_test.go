@@ -1,9 +1,24 @@
 package worker
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	commonpb "go.temporal.io/api/common/v1"
+	deploymentpb "go.temporal.io/api/deployment/v1"
+	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	taskqueuepb "go.temporal.io/api/taskqueue/v1"
+	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/api/workflowservice/v1"
+
+	"rekey/internal/cli"
+	"rekey/internal/codec/keyring"
+	"rekey/internal/config"
+	"rekey/internal/temporalx"
+	"rekey/workflows"
 )
 
 func TestWhatStaysWithWhichBuild(t *testing.T) {
@@ -38,5 +53,57 @@ func TestWhatStaysWithWhichBuild(t *testing.T) {
 			require.Equal(t, c.free, ids(free))
 			require.Equal(t, c.lost, ids(lost))
 		})
+	}
+}
+
+// GetWorkflowExecutionHistory gives a history of which another build has run one step that this one does not
+// have, with the input of the workflow.
+func (f *deployCluster) GetWorkflowExecutionHistory(_ context.Context, r *workflowservice.GetWorkflowExecutionHistoryRequest) (*workflowservice.GetWorkflowExecutionHistoryResponse, error) {
+	return &workflowservice.GetWorkflowExecutionHistoryResponse{History: &historypb.History{Events: []*historypb.HistoryEvent{
+		{EventId: 1, EventType: enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED, Attributes: &historypb.HistoryEvent_WorkflowExecutionStartedEventAttributes{WorkflowExecutionStartedEventAttributes: &historypb.WorkflowExecutionStartedEventAttributes{
+			WorkflowType: &commonpb.WorkflowType{Name: workflows.TypeAccount}, TaskQueue: &taskqueuepb.TaskQueue{Name: workflows.TaskQueue}, Input: f.open[r.GetExecution().GetWorkflowId()],
+		}}},
+		{EventId: 2, EventType: enumspb.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED, Attributes: &historypb.HistoryEvent_WorkflowTaskScheduledEventAttributes{WorkflowTaskScheduledEventAttributes: &historypb.WorkflowTaskScheduledEventAttributes{}}},
+		{EventId: 3, EventType: enumspb.EVENT_TYPE_WORKFLOW_TASK_STARTED, Attributes: &historypb.HistoryEvent_WorkflowTaskStartedEventAttributes{WorkflowTaskStartedEventAttributes: &historypb.WorkflowTaskStartedEventAttributes{ScheduledEventId: 2}}},
+		{EventId: 4, EventType: enumspb.EVENT_TYPE_WORKFLOW_TASK_COMPLETED, Attributes: &historypb.HistoryEvent_WorkflowTaskCompletedEventAttributes{WorkflowTaskCompletedEventAttributes: &historypb.WorkflowTaskCompletedEventAttributes{ScheduledEventId: 2, StartedEventId: 3}}},
+		{EventId: 5, EventType: enumspb.EVENT_TYPE_TIMER_STARTED, Attributes: &historypb.HistoryEvent_TimerStartedEventAttributes{TimerStartedEventAttributes: &historypb.TimerStartedEventAttributes{TimerId: "5", WorkflowTaskCompletedEventId: 4}}},
+	}}}, nil
+}
+
+func (f *deployCluster) DescribeWorkflowExecution(context.Context, *workflowservice.DescribeWorkflowExecutionRequest) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
+	return &workflowservice.DescribeWorkflowExecutionResponse{WorkflowExecutionInfo: &workflowpb.WorkflowExecutionInfo{VersioningInfo: &workflowpb.WorkflowExecutionVersioningInfo{
+		DeploymentVersion: &deploymentpb.WorkerDeploymentVersion{DeploymentName: deploymentName, BuildId: "old"},
+	}}}, nil
+}
+
+// A worker without the keys of an incident cannot tell whether it knows its steps:
+// it must not take over and leave the incident to a build that is gone.
+func TestAMissingKeyIsNoOtherBuild(t *testing.T) {
+	dir := t.TempDir()
+	input := sealedBy(t, dir)
+	keys := func(dir string) *keyring.Keyring {
+		k, err := keyring.Open(keyring.Options{Dir: dir, Create: true, Now: time.Now})
+		require.NoError(t, err)
+		return k
+	}
+	f := &deployCluster{fakeCluster: &fakeCluster{exists: true, open: map[string]*commonpb.Payloads{"incident/a": input}}, current: "old", polls: map[string][]string{workflows.TaskQueue: {"b/new"}}}
+	c, err := temporalx.Dial(t.Context(), temporalx.Options{Address: f.listen(t), Namespace: "rekey"})
+	require.NoError(t, err)
+	defer c.Close()
+	d := func(k *keyring.Keyring) *deploy {
+		return &deploy{r: &Runtime{Keys: k, Config: &config.Config{Temporal: config.Temporal{Namespace: "rekey"}}}, fleet: fleet{c, "rekey", time.Now}, build: "new"}
+	}
+	all, err := d(keys(dir)).look(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []open{{id: "incident/a", run: "r", breaks: true, last: "old"}}, all, "with the keys it is told")
+	_, err = d(keys(dir)).promote(t.Context(), false)
+	var refusal *cli.Error
+	require.ErrorAs(t, err, &refusal)
+	require.Equal(t, "breaks", refusal.Code)
+	var other *keyring.CorruptError
+	for _, keep := range []bool{false, true} {
+		_, err = d(keys(t.TempDir())).promote(t.Context(), keep)
+		require.ErrorAs(t, err, &other)
+		require.ErrorContains(t, err, "incident/a")
 	}
 }

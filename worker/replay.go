@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 
+	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/api/proxy"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	sdklog "go.temporal.io/sdk/log"
@@ -71,6 +73,12 @@ func (r *Runtime) eachOpen(ctx context.Context, c client.Client, query string, e
 				broken = rp.ReplayWorkflowHistory(sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)), h)
 				n++
 			}
+			if broken != nil {
+				// A key that is missing here says nothing about the build.
+				if err := r.readable(ctx, h); err != nil {
+					return n, fmt.Errorf("%s (run %s) cannot be replayed: %w", id, run, err)
+				}
+			}
 			if err := each(id, run, broken); err != nil {
 				return n, err
 			}
@@ -79,6 +87,20 @@ func (r *Runtime) eachOpen(ctx context.Context, c client.Client, query string, e
 			return n, nil
 		}
 	}
+}
+
+// readable fails where a history is sealed under a key that is not here, or is
+// another one of that name.
+func (r *Runtime) readable(ctx context.Context, h *historypb.History) error {
+	decode := codec.New(r.Keys)
+	return proxy.VisitPayloads(ctx, &workflowservice.GetWorkflowExecutionHistoryResponse{History: h}, proxy.VisitPayloadsOptions{SkipSearchAttributes: true, Visitor: func(_ *proxy.VisitPayloadsContext, p []*commonpb.Payload) ([]*commonpb.Payload, error) {
+		_, err := decode.Decode(p)
+		var plain *codec.PlaintextError
+		if err != nil && !errors.As(err, &plain) {
+			return nil, err
+		}
+		return p, nil
+	}})
 }
 
 func ran(h *historypb.History) bool {
