@@ -65,6 +65,13 @@ func (c *Config) checkChannels(bad func(string, string, ...any)) {
 	} else if s.SigningSecretFile != "" || s.AppTokenFile != "" {
 		bad("channels.slack.bot_token_file", "missing: rekey answers and posts with the app's bot token (xoxb-…)")
 	}
+	if r := c.Channels.Slack.Readers; len(r.UserGroups)+len(r.EmailDomains) > 0 {
+		for _, name := range sortedKeys(c.People) {
+			if c.People[name].Slack == "" {
+				c.warn("people.%s has no slack: as one of channels.slack.readers they could report there under another name, and then approve what they reported", name)
+			}
+		}
+	}
 	g := c.Channels.GitHub
 	if g.TokenFile != "" && g.AppID != 0 {
 		bad("channels.github", "token_file and app_id are both given: keep one")

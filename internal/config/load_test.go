@@ -215,3 +215,13 @@ func TestPerAccount(t *testing.T) {
 		require.Equal(t, tt.want, p.Of(tt.live), "%s of %d", tt.text, tt.live)
 	}
 }
+
+func TestAReaderWhoVotesUnderAnotherNameIsWarnedOf(t *testing.T) {
+	c, err := config.Parse([]byte(`
+people: {ann: {roles: [commander]}, bob: {roles: [security], slack: T0123/U0777}}
+channels: {slack: {team: T0123, bot_token_file: bot, readers: {user_groups: [S0123]}}}
+`), t.TempDir())
+	require.NoError(t, err)
+	require.Len(t, c.Warnings, 1)
+	require.Contains(t, c.Warnings[0], "people.ann")
+}
