@@ -260,12 +260,32 @@ func (r *Runtime) contacts() (*estate.Directory, error) {
 	return estate.LoadDirectory(r.Config.Estate.Files, r.Config.Customers.Files)
 }
 
+// keptContacts are the contacts for plans and messages. The customers files are kept
+// as they were then; a disk that is full stops nobody from being told.
+func (r *Runtime) keptContacts() (*estate.Directory, error) {
+	dir, err := r.contacts()
+	if err != nil {
+		return nil, err
+	}
+	if err := r.keep(dir); err != nil {
+		r.Log.Warn("the customers files that a plan names could not be kept", "error", err)
+	}
+	return dir, nil
+}
+
 // keepCustomers copies the customers files into DATA/customers, each under its
 // digest (contracts section 1): what a plan names can be looked up later.
 func (r *Runtime) keepCustomers() error {
 	dir, err := r.contacts()
-	if err != nil || len(dir.Files) == 0 {
+	if err != nil {
 		return err
+	}
+	return r.keep(dir)
+}
+
+func (r *Runtime) keep(dir *estate.Directory) error {
+	if len(dir.Files) == 0 {
+		return nil
 	}
 	into := filepath.Join(r.Config.Data, "customers")
 	if err := fsx.MkdirPrivate(into); err != nil {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,7 +19,9 @@ import (
 	"rekey/activities/batch"
 	"rekey/activities/notify"
 	"rekey/internal/blob"
+	"rekey/internal/canon"
 	"rekey/internal/codec/keyring"
+	"rekey/internal/config"
 	"rekey/internal/estate"
 	"rekey/internal/fsx"
 	"rekey/internal/notice"
@@ -435,4 +439,47 @@ func TestWhatStandsInTheWayOfANotice(t *testing.T) {
 			require.Empty(t, o.records(), "nothing was about to be called")
 		})
 	}
+}
+
+func TestTheCustomersFilesOfAPlanAreKept(t *testing.T) {
+	data := t.TempDir()
+	one, two := filepath.Join(data, "one.json"), filepath.Join(data, "two.json")
+	require.NoError(t, os.WriteFile(one, []byte(`[{"ref":"C1","name":"One","keys":[]}]`), 0o600))
+	require.NoError(t, os.WriteFile(two, []byte(`[{"ref":"C2","name":"Two","keys":[]}]`), 0o600))
+	r := &Runtime{Config: &config.Config{Data: data}, Log: slog.New(slog.DiscardHandler)}
+	kept := func(digest string) []byte {
+		t.Helper()
+		b, err := os.ReadFile(filepath.Join(data, "customers", strings.TrimPrefix(digest, "sha256:")+".json"))
+		require.NoError(t, err)
+		require.Equal(t, digest, canon.Hash(b))
+		return b
+	}
+	require.NoError(t, r.keepCustomers())
+	require.NoDirExists(t, filepath.Join(data, "customers"), "nobody is named")
+
+	r.Config.Customers.Files = []string{one}
+	require.NoError(t, r.keepCustomers())
+	require.NoError(t, r.keepCustomers(), "again")
+	dir, err := r.contacts()
+	require.NoError(t, err)
+	require.Contains(t, string(kept(dir.Digest)), `"C1"`)
+	old := dir.Digest
+
+	// A file that is changed while rekey runs: the plan of then can be looked up too.
+	require.NoError(t, os.WriteFile(one, []byte(`[{"ref":"C3","name":"Three","keys":[]}]`), 0o600))
+	r.Config.Customers.Files = []string{one, two}
+	dir, err = r.keptContacts()
+	require.NoError(t, err)
+	var list []string
+	require.NoError(t, json.Unmarshal(kept(dir.Digest), &list))
+	require.Len(t, list, 2)
+	require.Contains(t, string(kept(list[0])), `"C3"`)
+	require.Contains(t, string(kept(list[1])), `"C2"`)
+	require.Contains(t, string(kept(old)), `"C1"`)
+
+	// Where they cannot be kept people are told all the same.
+	r.Config.Data = one
+	require.Error(t, r.keepCustomers())
+	_, err = r.keptContacts()
+	require.NoError(t, err)
 }

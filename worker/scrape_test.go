@@ -145,3 +145,11 @@ func TestAFailedReadingChangesNothing(t *testing.T) {
 	r.read(t.Context())
 	require.False(t, put)
 }
+
+func TestNoticesAreCountedByEveryState(t *testing.T) {
+	v := view.Incident{
+		Notices:     view.Notices{Queued: 1, Sent: 2, Delivered: 3, Bounced: 4, Acknowledged: 5, Unclear: 6},
+		NoticesSent: []view.Notice{{State: "superseded"}, {State: "superseded"}, {State: "unclear"}},
+	}
+	require.Equal(t, map[string]int{"queued": 1, "sent": 2, "delivered": 3, "bounced": 4, "acknowledged": 5, "unclear": 6, "superseded": 2}, answerOf(v).notices)
+}

@@ -150,7 +150,7 @@ func (r *Runtime) NewEngine(c client.Client) *engine.Engine {
 		Client: r.Client, Breaker: &engine.Breaker{Journals: batch.BlobJournals{Dir: r.Blobs}, Ceiling: r.Config.Ceilings.Breaker},
 		Claim: t.Claim, Alarm: r.alarm(c),
 		Histories: r.archive(c),
-		Contacts:  r.contacts,
+		Contacts:  r.keptContacts,
 		Signer:    r.Signer, Bundles: filepath.Join(r.Config.Data, "bundles"), Contained: r.Metrics.Contained, Log: r.Log,
 	})
 }

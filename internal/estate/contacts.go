@@ -59,9 +59,11 @@ type Recipient struct {
 type Directory struct {
 	recipients map[string]Recipient
 	refs       []string // of map keys, in the order of the files
-	// Digest names the content of the customers files, "sha256:…"; "" without any.
+	// Digest names the content of the customers files, "sha256:…"; "" without any. It
+	// is the one file's, or that of the JSON list of the files' digests.
 	Digest string
-	// Files are the customers files by name, as they were read.
+	// Files are the customers files by digest, as they were read, and the list of
+	// them where there are several: what Digest names is here.
 	Files map[string][]byte
 }
 
@@ -87,7 +89,7 @@ func LoadDirectory(estates, customers []string) (*Directory, error) {
 			return nil, err
 		}
 	}
-	var all []byte
+	var all []string
 	for _, path := range customers {
 		b, err := os.ReadFile(path)
 		if err != nil {
@@ -105,10 +107,19 @@ func LoadDirectory(estates, customers []string) (*Directory, error) {
 			}
 		}
 		d.Files[canon.Hash(b)] = b
-		all = append(all, canon.Hash(b)+"\n"...)
+		all = append(all, canon.Hash(b))
 	}
-	if len(customers) > 0 {
-		d.Digest = canon.Hash(all)
+	switch len(all) {
+	case 0:
+	case 1:
+		d.Digest = all[0]
+	default:
+		list, err := canon.JSON(all)
+		if err != nil {
+			return nil, fmt.Errorf("customers: %w", err)
+		}
+		d.Digest = canon.Hash(list)
+		d.Files[d.Digest] = list
 	}
 	return d, nil
 }
