@@ -10,6 +10,7 @@ import (
 	"rekey/activities"
 	"rekey/activities/notify"
 	"rekey/internal/plan"
+	"rekey/internal/statement"
 	"rekey/internal/view"
 	"rekey/playbooks"
 )
@@ -29,6 +30,7 @@ func (r *incident) card() notify.Card {
 	c := notify.Card{
 		Incident: r.in.ID, Title: clip(r.pb.Title, phraseMost), Phase: st.Phase, State: st.State, Severity: st.Severity,
 		Opened: st.Opened, Contained: st.Contained, Closed: st.Closed, UI: r.ui(),
+		Chat:  slices.Contains(r.set.Channels, statement.MethodSlack) && r.restsOn(statement.MethodSlack) == "",
 		Scope: notify.Scope{Version: st.ScopeVersion, Items: len(st.Items), Open: len(r.openItems()), Reachable: max(st.Reachable, len(st.Items)), Unseen: len(st.Unseen), Dark: len(st.Dark)},
 	}
 	if len(st.Reports) > 0 {
@@ -43,6 +45,7 @@ func (r *incident) card() notify.Card {
 	if st.Plan != nil {
 		c.Breaks, _ = breaksOf(st.Plan, nil)
 	}
+	c.Notices = r.cardNotices()
 	r.cardItems(&c)
 	for _, a := range st.Approvals {
 		if a.State != "open" {
@@ -109,6 +112,21 @@ func (r *incident) cardItems(c *notify.Card) {
 		}
 		c.Items = append(c.Items, it)
 	}
+}
+
+// cardNotices counts the messages to owners and customers by state. What a later
+// version took the place of was told to nobody.
+func (r *incident) cardNotices() []notify.Count {
+	n := map[string]int{}
+	for _, v := range r.st.NoticeViews {
+		if v.State != noticeSuperseded {
+			n[v.State]++
+		}
+	}
+	if len(n) == 0 {
+		return nil
+	}
+	return counts(n)
 }
 
 func counts(m map[string]int) []notify.Count {

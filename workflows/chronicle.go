@@ -310,7 +310,7 @@ func (c *chronicler) call(ctx workflow.Context, op string) (RecordAnswer, error)
 		req.Append = &notify.AppendRequest{Incident: in.Incident, Place: *in.Place, Line: l.Line, Marker: c.marker(l), Recheck: in.Recheck}
 		what += fmt.Sprintf(" line %d (%s)", l.Line.N, l.Line.Kind)
 	default:
-		req.Update = &notify.UpdateRequest{Incident: in.Incident, Place: *in.Place, Card: *in.Card}
+		req.Update = &notify.UpdateRequest{Incident: in.Incident, Place: *in.Place, Card: *in.Card, Marker: in.Incident}
 	}
 	shown := in.Card
 	var a RecordAnswer

@@ -34,6 +34,8 @@ type Marks struct {
 	Holds  []string  `json:"holds,omitempty"`
 	// Items are those proven dead or ended, by fingerprint.
 	Items map[string]ItemMark `json:"items,omitempty"`
+	// Notices are the states told of messages to owners and customers, by id.
+	Notices map[string]string `json:"notices,omitempty"`
 	// Lines counts the lines of a kind that named one thing.
 	Lines map[string]int `json:"lines,omitempty"`
 }
@@ -49,6 +51,8 @@ type AskMark struct {
 type ItemMark struct {
 	Dead bool   `json:"dead,omitempty"`
 	End  string `json:"end,omitempty"`
+	// Adoption of its replacement, as far as a line tells it.
+	Adoption string `json:"adoption,omitempty"`
 }
 
 func (m *Marks) clone() Marks {
@@ -58,7 +62,7 @@ func (m *Marks) clone() Marks {
 		out.Asks[i].Votes = slices.Clone(m.Asks[i].Votes)
 	}
 	out.Humans, out.Holds = slices.Clone(m.Humans), slices.Clone(m.Holds)
-	out.Items, out.Lines = maps.Clone(m.Items), maps.Clone(m.Lines)
+	out.Items, out.Lines, out.Notices = maps.Clone(m.Items), maps.Clone(m.Lines), maps.Clone(m.Notices)
 	return out
 }
 
@@ -80,7 +84,7 @@ var beyond = map[string]string{
 	notify.KindDead: "more items proven dead", notify.KindEnd: "more items ended", notify.KindAsk: "more questions wait for votes",
 	notify.KindVote: "more votes and their results", notify.KindRefused: "more statements refused", notify.KindHuman: "more steps of people",
 	notify.KindHold: "more changes of holds", notify.KindNote: "more notes", notify.KindPhase: "more changes of phase, severity or containment", notify.KindScope: "more changes of the scope",
-	notify.KindPlan: "more plans",
+	notify.KindPlan: "more plans", notify.KindNotice: "more notices", notify.KindAdopt: "more replacements",
 }
 
 // A said is a line with how soon it is to be told, and what it is counted under
@@ -138,6 +142,7 @@ func (r *incident) narrate(m *Marks) []said {
 	r.tellRefusals(n, m)
 	r.tellPeople(n, m)
 	r.tellItems(n, m)
+	r.tellNotices(n, m)
 	r.tellNotes(n, m)
 	r.tellEnd(n, m)
 	return few(n.lines, m)
@@ -366,51 +371,6 @@ func (r *incident) tellPeople(n *narration, m *Marks) {
 			n.add(notify.KindHold, h.State, "%s: %s holds %s until %s: %s", h.ID, or(h.By, "rekey.yaml"), r.names(h.Items), or(until, "it is released"), clip(h.Why, phraseMost))
 		default:
 			n.add(notify.KindHold, h.State, "%s is %s: %s", h.ID, h.State, r.names(h.Items))
-		}
-	}
-}
-
-// tellItems tells the two things of an item that are worth a line: that its old key
-// is proven dead, and how it ended.
-func (r *incident) tellItems(n *narration, m *Marks) {
-	for _, s := range r.st.Items {
-		i, ok := r.findView(s.Key.FP)
-		if !ok {
-			continue
-		}
-		v := &r.st.Views[i]
-		was, now := m.Items[v.FP], ItemMark{Dead: v.Death.State == "dead", End: v.EndState}
-		if was == now {
-			continue
-		}
-		if m.Items == nil {
-			m.Items = map[string]ItemMark{}
-		}
-		m.Items[v.FP] = now
-		name := keyName(s.Key)
-		end := ""
-		if now.End != "" && now.End != was.End {
-			end = now.End
-			if v.Approver != "" {
-				end += " by " + v.Approver
-			}
-			if v.Until != "" {
-				end += " until " + v.Until
-			}
-			if v.Why != "" {
-				end += ": " + clip(v.Why, phraseMost)
-			}
-		}
-		switch {
-		case now.Dead && !was.Dead:
-			if end != "" {
-				end = ", and it ended " + end
-			}
-			n.add(notify.KindDead, or(v.Death.Grade, "no grade"), "%s is proven dead, grade %s: first refused %s%s", name, or(v.Death.Grade, "-"), or(v.Death.FirstRefused, "at a time not known"), end)
-		case end != "":
-			n.add(notify.KindEnd, now.End, "%s ended %s", name, end)
-		case was.Dead && !now.Dead:
-			n.urgent(notify.KindHuman, "out again", "%s was proven dead and is out again: it is being made harmless anew", name)
 		}
 	}
 }

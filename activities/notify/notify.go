@@ -138,6 +138,7 @@ const (
 	KindHuman    = "human"   // a person must do something
 	KindHold     = "hold"
 	KindNotice   = "notice"
+	KindAdopt    = "adopted" // a replacement on its way to its dependents
 	KindNote     = "note"
 	KindContain  = "contained"
 	KindClosed   = "closed"
@@ -184,6 +185,9 @@ type Card struct {
 	More   int    `json:"more,omitempty"`
 	Bundle string `json:"bundle,omitempty"` // digest
 	UI     string `json:"ui,omitempty"`     // link to the Temporal UI
+	// Chat: votes are taken in Slack too. False where it is not configured, or where
+	// this incident is about what Slack rests on.
+	Chat bool `json:"chat,omitempty"`
 }
 
 // Scope in numbers.

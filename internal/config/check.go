@@ -187,6 +187,14 @@ func repository(s string) error {
 	return nil
 }
 
+// keyPattern names keys: one by its public id, or all of a provider or account.
+func keyPattern(s string) error {
+	if s == "" || strings.ContainsAny(s, "*? \t") {
+		return errors.New("not a key: write its public id, a provider, or provider/account; there are no wildcards")
+	}
+	return plain(s)
+}
+
 func slackGroup(s string) error {
 	if !slackGroupRE.MatchString(s) {
 		return errors.New("not the id of a Slack user group, such as S0123ABCD")

@@ -215,6 +215,10 @@ type Slack struct {
 	// Socket Mode. With both, both are served.
 	SigningSecretFile string `mapstructure:"signing_secret_file"`
 	AppTokenFile      string `mapstructure:"app_token_file"`
+	// RestsOn are keys whose loss means that Slack cannot be believed, such as those of
+	// the identity provider behind its login: key ids, providers, or provider/account.
+	// With one of them in scope of an incident, Slack carries no decisions there.
+	RestsOn []string `mapstructure:"rests_on"`
 	// Readers may read and report without being a person of `people`.
 	Readers SlackReaders `mapstructure:"readers"`
 	// BaseURL replaces https://slack.com/api/, for tests and proxies.

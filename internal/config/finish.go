@@ -44,6 +44,7 @@ func (c *Config) finish(where string) error {
 		bad("channels.email.from", "missing: give the address notices come from")
 	}
 	c.checkChannels(bad)
+	c.warnRests()
 	if c.Record.Slack.Channel != "" && !c.Channels.Slack.Configured() {
 		bad("record.slack", "channels.slack is not configured: give its bot_token_file, or take this out")
 	}
@@ -54,6 +55,16 @@ func (c *Config) finish(where string) error {
 		return &InvalidError{problems}
 	}
 	return nil
+}
+
+// warnRests tells of what Slack rests on but no report can be about.
+func (c *Config) warnRests() {
+	for _, on := range c.Channels.Slack.RestsOn {
+		provider, account, ok := strings.Cut(on, "/")
+		if _, there := c.Providers[provider][account]; ok && !there {
+			c.warn("channels.slack.rests_on: %s is no account of providers.%s: as long as it is not, only a key with that very id takes Slack's votes away", on, provider)
+		}
+	}
 }
 
 // checkChannels finds what is given by halves.

@@ -3,6 +3,7 @@ package config_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -185,6 +186,22 @@ REKEY_PEOPLE_ALICE_ROLES: people.alice.roles: "comander" is not known here (did 
 	var invalid *config.InvalidError
 	require.ErrorAs(t, err, &invalid)
 	require.Len(t, invalid.Problems, 4)
+}
+
+// What Slack rests on is taken as it is written; an account that is not configured
+// is told of, because no report could be about it.
+func TestWhatSlackRestsOn(t *testing.T) {
+	const text = `
+providers: {awsiam: {idp: {account_id: "123456789012"}}}
+channels: {slack: {team: T0123, bot_token_file: /run/secrets/slack, rests_on: [awsiam/idp, AKIAIOSFODNN7EXAMPLE, postgres, awsiam/ipd]}}
+`
+	c, err := config.Parse([]byte(text), t.TempDir())
+	require.NoError(t, err)
+	require.Equal(t, []string{"awsiam/idp", "AKIAIOSFODNN7EXAMPLE", "postgres", "awsiam/ipd"}, c.Channels.Slack.RestsOn)
+	require.Contains(t, strings.Join(c.Warnings, "\n"), "rests_on: awsiam/ipd is no account of providers.awsiam")
+	require.NotContains(t, strings.Join(c.Warnings, "\n"), "rests_on: awsiam/idp")
+	_, err = config.Parse([]byte("channels: {slack: {rests_on: ['awsiam/*']}}"), t.TempDir())
+	require.ErrorContains(t, err, "no wildcards")
 }
 
 func TestSolo(t *testing.T) {

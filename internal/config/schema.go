@@ -140,6 +140,7 @@ func schema() *node {
 				"bot_token_file":      file(),
 				"signing_secret_file": file(),
 				"app_token_file":      file(),
+				"rests_on":            val(list, nil, keyPattern),
 				"readers": group(map[string]*node{
 					"user_groups":   val(list, nil, slackGroup),
 					"email_domains": val(list, nil, hostName),

@@ -232,6 +232,14 @@ func TestIncidentClosesWhileTheReportArrives(t *testing.T) {
 	require.Len(t, w.engine.runs[first.Incident].reports, 2)
 }
 
+// What Slack rests on is pinned with the incident, for the ways to vote.
+func TestWhatVotesRestOnIsPinned(t *testing.T) {
+	w := newWorld(t, oneAccount+"channels: {slack: {team: T0123, bot_token_file: /run/secrets/slack, rests_on: [awsiam/prod, postgres]}}\n", nil)
+	set := w.engine.runs[w.report(t, request()).Incident].input.Settings
+	require.Equal(t, []string{"slack"}, set.Channels)
+	require.Equal(t, map[string][]string{"slack": {"awsiam/prod", "postgres"}}, set.VoteRests)
+}
+
 func TestDryRun(t *testing.T) {
 	w := newWorld(t, oneAccount, nil)
 	dry := request(func(r *api.ReportRequest) { r.DryRun, r.Secret = true, b64(canary(t)) })

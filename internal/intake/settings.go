@@ -3,6 +3,7 @@ package intake
 import (
 	"rekey/activities"
 	"rekey/internal/config"
+	"rekey/internal/statement"
 	"rekey/playbooks"
 	"rekey/workflows"
 )
@@ -17,6 +18,9 @@ func (in *Intake) settings(c *candidate) (workflows.Settings, error) {
 	if !in.Virtual {
 		// A drill tells nobody: its places are the lab's, and its clock is not theirs.
 		s.Channels = in.Config.ConfiguredChannels()
+		if on := in.Config.Channels.Slack.RestsOn; len(on) > 0 {
+			s.VoteRests = map[string][]string{statement.MethodSlack: on}
+		}
 	}
 	s.Playbook.Record = in.recordOf(s.Playbook.Record)
 	if in.Holds != nil {

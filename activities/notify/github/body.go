@@ -194,7 +194,11 @@ func asks(c notify.Card) []string {
 		out = append(out, fmt.Sprintf("- and %d more", n))
 	}
 	if len(out) > 0 {
-		out = append(out, "", "Votes are given in Slack or with "+code("rekey incident approve "+c.Incident+" --wave HASH", 120)+". A comment here is no vote.")
+		where := "with "
+		if c.Chat {
+			where = "in Slack or with "
+		}
+		out = append(out, "", "Votes are given "+where+code("rekey incident approve "+c.Incident+" --wave HASH", 120)+". A comment here is no vote.")
 	}
 	return out
 }

@@ -37,6 +37,11 @@ func TestBodySaysWhatIsTrue(t *testing.T) {
 	}
 	require.NotContains(t, got, "Notices:", "nothing is said about what the card does not know")
 
+	require.Contains(t, got, "Votes are given with `rekey incident approve")
+	chat := waiting()
+	chat.Chat = true
+	require.Contains(t, plain(chat), "Votes are given in Slack or with `rekey incident approve")
+
 	done := contained()
 	done.Notices = []notify.Count{{Name: "bounced", N: 1}, {Name: "sent", N: 4}}
 	got = plain(done)

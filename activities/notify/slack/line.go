@@ -11,7 +11,7 @@ import (
 var heads = map[string]string{
 	notify.KindOpened: "Opened", notify.KindPhase: "Phase", notify.KindScope: "Scope", notify.KindPlan: "Plan",
 	notify.KindAsk: "Votes wanted", notify.KindVote: "Vote", notify.KindRefused: "Refused", notify.KindDead: "Proven dead",
-	notify.KindEnd: "Item ended", notify.KindHuman: "A person must act", notify.KindHold: "Hold", notify.KindNotice: "Notice",
+	notify.KindEnd: "Item ended", notify.KindHuman: "A person must act", notify.KindHold: "Hold", notify.KindNotice: "Notice", notify.KindAdopt: "Replacement",
 	notify.KindNote: "Note", notify.KindContain: "Contained", notify.KindClosed: "Closed", notify.KindSealed: "Sealed",
 	notify.KindReopened: "Reopened",
 }
