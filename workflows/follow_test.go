@@ -139,7 +139,7 @@ func (p *place) lastCard() notify.Card {
 func inChat(p *place) option {
 	return func(w *world) {
 		p.w, p.marks = w, map[string]bool{}
-		w.set.Channels = []string{"email", "slack"}
+		w.set.Channels = []string{"slack"} // with e-mail there would be notices too
 		w.set.Playbook.Record = playbooks.Record{Slack: &playbooks.RecordSlack{Channel: "#incidents"}}
 		w.set.Playbook.Watch = playbooks.Watch{}
 		w.place = p
