@@ -49,10 +49,15 @@ func (c *cluster) judge(t *testing.T, v view.Incident, mine []string) {
 		}
 	}
 	require.Len(t, survivors, items, "an item has no replacement")
+	for _, h := range v.NeedsHuman {
+		require.Equal(t, "lapsed", h.State, "nobody did anything: %s", h.What)
+	}
 	shown := map[string]bool{}
 	for _, i := range v.Items {
 		require.Equal(t, "dead", i.Death.State)
 		require.NotEmpty(t, i.Death.Grade)
+		require.Equal(t, "adopted", i.Adoption.State)
+		require.Equal(t, 1, i.Adoption.CutOver, "its dependent was not seen on the new key")
 		shown[i.Adoption.NewKeyID] = true
 	}
 	for user, id := range survivors {

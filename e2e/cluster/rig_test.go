@@ -33,6 +33,7 @@ type cluster struct {
 	serve    *process
 	workers  []*process
 	metrics  []string // of each worker
+	votes    int      // by the command line, in the incident that is played
 	killed   *process // the worker that a blow killed in the incident that is played
 	lab      *control.Client
 	info     control.Info
@@ -200,7 +201,8 @@ providers:
       credentials: {access_key_id_file: %[6]s/engine-id, secret_access_key_file: %[6]s/engine-key}
       rate: {iam: 1000/s, cloudtrail: 1000/s}
 estate: {files: [%[7]s]}
-`, c.dir, c.http, drill.Namespace, c.secrets, c.info.Account, world, c.write("estate.yaml", estate)))
+playbooks: {files: [%[8]s]}
+`, c.dir, c.http, drill.Namespace, c.secrets, c.info.Account, world, c.write("estate.yaml", estate), c.write("playbook.yaml", cutAndReplace)))
 	c.env = append(c.env, "REKEY_CONFIG="+c.config, "NO_COLOR=1")
 }
 
