@@ -224,7 +224,10 @@ func survives(t *testing.T, address string) {
 
 	// The current build is gone and nobody promotes the next: it takes over by itself.
 	two.end()
+	gone := time.Now()
 	three := r.worker("build-3")
+	require.Eventually(t, func() bool { return r.builds().Current == "build-3" }, time.Minute, 100*time.Millisecond, "nobody took over")
+	t.Logf("ended in order: the next build was started and is current after %v", time.Since(gone).Round(100*time.Millisecond))
 	three.says("this build has taken over")
 	vote(other, "strategy", "bob")
 	for _, x := range []string{id, other} {

@@ -127,11 +127,8 @@ func (readCloser) Close() error { return nil }
 // peer is the process at the other end of a connection on this machine, 0 where it
 // cannot be told.
 func peer(c net.Conn) int {
-	_, port, err := net.SplitHostPort(c.RemoteAddr().String())
-	if err != nil {
-		return 0
-	}
-	n, _ := strconv.Atoi(port)
+	// Both ends: another process may use the same port towards somebody else.
+	theirs, ours := port(c.RemoteAddr()), port(c.LocalAddr())
 	table, err := os.ReadFile("/proc/net/tcp")
 	if err != nil {
 		return 0
@@ -139,7 +136,7 @@ func peer(c net.Conn) int {
 	inode := ""
 	for line := range strings.Lines(string(table)) {
 		f := strings.Fields(line)
-		if len(f) > 9 && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", n)) && f[9] != "0" {
+		if len(f) > 9 && strings.HasSuffix(f[1], theirs) && strings.HasSuffix(f[2], ours) && f[9] != "0" {
 			inode = f[9]
 		}
 	}
@@ -151,6 +148,16 @@ func peer(c net.Conn) int {
 		}
 	}
 	return 0
+}
+
+// port is that of an address, as proc(5) writes it.
+func port(a net.Addr) string {
+	_, port, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return ""
+	}
+	n, _ := strconv.Atoi(port)
+	return fmt.Sprintf(":%04X", n)
 }
 
 // by gives the calls of a process after a moment.
