@@ -130,6 +130,7 @@ func events(t *testing.T, bundle string) []event.Event {
 // TestVotesThatDoNotCount plays everybody who may not decide: each is told why, and
 // each refusal is in the sealed record.
 func TestVotesThatDoNotCount(t *testing.T) {
+	t.Parallel()
 	r, l := onLab(t, votesScenario)
 	estateOf(r, l, map[string]string{"SOLO": "platform", "ONE": "platform", "TWO": "billing"})
 	asked := func(id string) view.Approval {

@@ -125,6 +125,7 @@ func (r *rig) refuses(why []string, files ...string) {
 // TestDamagedDataDirectory: what is damaged is named and left as it is; mended,
 // everything is there again.
 func TestDamagedDataDirectory(t *testing.T) {
+	t.Parallel()
 	r, id := kept(t, "")
 	for name, tt := range map[string]struct {
 		file string
@@ -168,6 +169,7 @@ func TestDamagedDataDirectory(t *testing.T) {
 // TestWrongPassphrase: the sealed store of one passphrase does not open with
 // another, and no passphrase is shown.
 func TestWrongPassphrase(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	pass := filepath.Join(dir, "passphrase")
 	right, wrong := random(t, 20), random(t, 20)
@@ -243,6 +245,7 @@ func TestFullDisk(t *testing.T) {
 // TestMissingPermission: a denied call is named with the permission it needs, and
 // waits for a person instead of being lost.
 func TestMissingPermission(t *testing.T) {
+	t.Parallel()
 	m := mototest.Start(t)
 	leaked, _ := m.User(t, "payments-ci", "")
 	engine, secret := m.User(t, "engine", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iam:Get*","iam:List*","sts:*"],"Resource":"*"}]}`)

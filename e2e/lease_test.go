@@ -228,6 +228,7 @@ func (r *rig) process(name string, args ...string) *process {
 // ended in order. Calls are told apart at the provider's door, effects are counted in
 // the lab's own log.
 func TestOneProcessAtATimeCallsAnAccount(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("skipped: builds Temporal's server and plays an incident, minutes long")
 	}

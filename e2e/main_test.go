@@ -7,14 +7,17 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,6 +34,12 @@ const asRekey = "REKEY_E2E_AS_REKEY"
 func TestMain(m *testing.M) {
 	if os.Getenv(asRekey) == "1" {
 		os.Exit(cli.Main(testEngine(embedded.Engine())))
+	}
+	// These tests wait more than they work: four at a time keep the package below the
+	// ten minutes that `go test` gives it.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
 	}
 	os.Exit(m.Run())
 }
@@ -99,20 +108,29 @@ func unasked(log string) string {
 	return strings.Join(out, "")
 }
 
+// nextPort makes sure that no two tests of this process are given the same port, and
+// that none is one which the system gives to outgoing connections (32768 and up).
+var nextPort atomic.Int64
+
+// freePorts gives addresses that nobody listens on.
 func freePorts(t *testing.T, n int) []string {
 	t.Helper()
+	const first, many = 20000, 12000
 	var out []string
-	var open []net.Listener
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		open = append(open, l)
-		out = append(out, l.Addr().String())
-	}
-	for _, l := range open {
+	for range many {
+		at := first + (int64(os.Getpid())*97+nextPort.Add(1))%many
+		address := net.JoinHostPort("127.0.0.1", strconv.FormatInt(at, 10))
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			continue
+		}
 		require.NoError(t, l.Close())
+		if out = append(out, address); len(out) == n {
+			return out
+		}
 	}
-	return out
+	require.FailNow(t, "no free port")
+	return nil
 }
 
 func (r *rig) config() string { return filepath.Join(r.dir, "rekey.yaml") }

@@ -118,6 +118,7 @@ estate: {files: [%s]}
 
 // TestPlanOnMotoChangesNothing is the first thing a careful person does.
 func TestPlanOnMotoChangesNothing(t *testing.T) {
+	t.Parallel()
 	c := newCloud(t)
 	r := onMoto(t, c)
 	before := c.keys(t, "payments-ci")
@@ -154,6 +155,7 @@ func TestPlanOnMotoChangesNothing(t *testing.T) {
 // TestReportOnMoto answers a leaked key of a server that rekey's authors did not
 // write: from the report to a bundle that verifies.
 func TestReportOnMoto(t *testing.T) {
+	t.Parallel()
 	c := newCloud(t)
 	r := onMoto(t, c)
 	people, yaml := newVoters(t, r, voter{name: "ann", roles: []string{"commander"}}, voter{name: "bob", roles: []string{"security"}})

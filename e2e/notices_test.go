@@ -366,6 +366,7 @@ func noticesOf(t *testing.T, bundle string) map[string]notice.Message {
 // TestNobodyIsCutBeforeTheyAreTold is a leaked password whose owner reads mail and
 // whose customer has a webhook. The mail server is down, and rekey is killed.
 func TestNobodyIsCutBeforeTheyAreTold(t *testing.T) {
+	t.Parallel()
 	s := newTelling(t, func(m *smtptest.Aiosmtpd) string { return m.Port })
 	s.up()
 	id := s.begin()
@@ -432,6 +433,7 @@ func TestNobodyIsCutBeforeTheyAreTold(t *testing.T) {
 // TestAMailThatMayBeOutIsNeverSentAgain kills rekey when the mail server has the
 // mail and its answer is on the way.
 func TestAMailThatMayBeOutIsNeverSentAgain(t *testing.T) {
+	t.Parallel()
 	var p *relay
 	s := newTelling(t, func(m *smtptest.Aiosmtpd) string { p = newRelay(t, m); return p.port })
 	s.mail.Up(t)

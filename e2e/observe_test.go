@@ -102,6 +102,7 @@ func attribute(s *tracepb.Span, key string) string {
 // TestWhatOperatorsSee follows one incident from its report to the call that
 // contains it: in the trace, in the metrics, on /readyz and in the log.
 func TestWhatOperatorsSee(t *testing.T) {
+	t.Parallel()
 	col := newCollector(t)
 	r, l := onLab(t, idleScenario)
 	r.upArgs = []string{"--log-format", "json"}

@@ -107,6 +107,7 @@ func (a *application) stop() {
 // TestReportOnPostgres replaces the leaked password of a role that an application uses
 // all the while, on a server that logs every statement.
 func TestReportOnPostgres(t *testing.T) {
+	t.Parallel()
 	pg := pgtest.Start(t, pgtest.Options{TLS: true})
 	leaked, readPassword, writePassword := pgtest.Password(), pgtest.Password(), pgtest.Password()
 	d := postgres.Provider().Descriptor

@@ -28,6 +28,7 @@ import (
 // still has their histories and verifies; without the archive it says what is
 // missing.
 func TestWhatTemporalForgetsIsInTheBundle(t *testing.T) {
+	t.Parallel()
 	r, l := onLab(t, idleScenario)
 	r.configure("ceilings: {irreversible: {quorum: 1, outside_slack: 0}}\n")
 	r.up()

@@ -26,6 +26,7 @@ import (
 //
 // With REKEY_SCREENSHOTS=1 the pictures of docs/images are taken again.
 func TestTemporalUI(t *testing.T) {
+	t.Parallel()
 	chromium := lookChromium()
 	needServer(t, chromium != "", "chromium")
 	r := newRig(t, "audit: {origin: ui.invalid/rekey}\n")
