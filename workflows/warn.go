@@ -350,7 +350,7 @@ func (n *noticer) open(it *item) (bool, time.Time) {
 		if !t.contracts {
 			continue
 		}
-		for _, s := range t.state {
+		for _, s := range t.state { //workflowcheck:ignore the latest end is the same in any order
 			if end := at.Add(time.Duration(s.ContractHours) * time.Hour); s.ContractHours > 0 && end.After(until) {
 				until = end
 			}

@@ -41,6 +41,7 @@ func opened(t *testing.T, c notify.Channel, w world) (notify.Recorder, notify.Se
 
 func card(text string) notify.Card {
 	return notify.Card{
+		Chat:     true,
 		Incident: incident, Title: text, Phase: "approve", State: "waiting", Severity: "high", Key: text, Reporter: text, Opened: time.Now(),
 		Asks:  []notify.Ask{{Approval: "a1", For: "strategy", What: text, Wave: 1, WaveHash: "sha256:" + strings.Repeat("ab", 32), Roles: []string{text}, Needed: 1, Breaks: []notify.Break{{Dependent: text, Owner: text}}}},
 		Tasks: []notify.Task{{ID: "h1", What: text, Owner: text}}, Items: []notify.Item{{Key: text, Waits: text}}, Bundle: "sha256:" + strings.Repeat("cd", 32),

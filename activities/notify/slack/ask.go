@@ -73,7 +73,7 @@ func ask(c notify.Card, a notify.Ask, m measure) []slack.Block {
 		lines = append(lines, "• "+esc(text.Vote(v)))
 	}
 	lines = append(lines, outside(c, a)...)
-	if a.WaveHash != "" && text.Outside(a) == 0 { // else it stands in the command
+	if a.WaveHash != "" && c.Chat && text.Outside(a) == 0 { // else it stands in the command
 		lines = append(lines, "*Wave hash:* "+code(a.WaveHash, 80))
 	}
 	out := []slack.Block{slack.NewDividerBlock(), section(maxSection, slices.DeleteFunc(lines, func(l string) bool { return l == "" })...)}
@@ -90,20 +90,20 @@ func outside(c notify.Card, a notify.Ask) []string {
 		command += " --wave " + a.WaveHash
 	}
 	switch n := text.Outside(a); {
-	case n == 0:
+	case c.Chat && n == 0:
 		return nil
-	case n >= a.Needed:
+	case !c.Chat || n >= a.Needed:
 		return []string{"*No vote from Slack counts here.* Approve with:", code(command, 200)}
 	default:
 		return []string{"*Slack alone cannot approve this.* The vote outside Slack:", code(command, 200)}
 	}
 }
 
-// buttons are drawn only where the question can be told from every other one: the
-// click must mean the wave that was shown.
+// buttons are drawn only where Slack's votes count, and where the question can be told
+// from every other one: the click must mean the wave that was shown.
 func buttons(c notify.Card, a notify.Ask, price []string) slack.Block {
 	value := notify.ButtonValue(c.Incident, a.Approval, a.WaveHash)
-	if _, _, _, ok := notify.ParseButton(value); !ok {
+	if _, _, _, ok := notify.ParseButton(value); !ok || !c.Chat {
 		return nil
 	}
 	subject := text.Subject(a)

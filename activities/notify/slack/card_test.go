@@ -256,3 +256,15 @@ func TestHostileTextStaysText(t *testing.T) {
 		}
 	})
 }
+
+func TestACardWhereChatDoesNotVoteHasNoButtons(t *testing.T) {
+	c := waiting()
+	c.Chat = false
+	blocks := slack.Blocks(c, incident)
+	j, err := json.Marshal(blocks)
+	require.NoError(t, err)
+	require.NotContains(t, string(j), notify.ActionApprove)
+	require.NotContains(t, string(j), notify.ActionDeny)
+	require.Contains(t, shown(t, blocks), "No vote from Slack counts here.")
+	require.Contains(t, shown(t, blocks), "rekey incident approve "+incident+" --wave "+c.Asks[0].WaveHash)
+}

@@ -17,6 +17,7 @@ const hostile = "<!channel> <@U024BE7LH> <#C024BE7LR|general> @here <https://evi
 
 func waiting() notify.Card {
 	return notify.Card{
+		Chat:     true,
 		Incident: incident, Title: "Leaked AWS IAM user access key", Phase: "approve", State: "waiting", Severity: "critical",
 		Key: "awsiam/prod user-access-key a41c09be77d2 AKIAIOSFODNN7EXAMPLE", Reporter: "github secret scanning", Opened: at,
 		Scope: notify.Scope{Version: 2, Items: 3, Open: 3, Reachable: 5, Unseen: 1, Dark: 1},
