@@ -350,7 +350,8 @@ func (n *noticer) open(it *item) (bool, time.Time) {
 		if !t.contracts {
 			continue
 		}
-		for _, s := range t.state { //workflowcheck:ignore the latest end is the same in any order
+		for v := 1; v <= t.version; v++ {
+			s := t.state[v]
 			if end := at.Add(time.Duration(s.ContractHours) * time.Hour); s.ContractHours > 0 && end.After(until) {
 				until = end
 			}
