@@ -224,6 +224,7 @@ func TestAResponseFromSlack(t *testing.T) {
 	bundle := filepath.Join(r.dir, "incident.zip")
 	require.Zero(t, r.rekey("", "audit", "export", id, "-o", bundle).code)
 	require.Zero(t, r.rekey("", "audit", "verify", bundle).code)
+	keep(t, bundle)
 	seen := r.logged() + story.String() + is.Body + string(card.Blocks)
 	for name, secret := range map[string]string{"leaked": c.secret, "bot token": w.behind.SlackToken, "signing secret": w.signing, "GitHub token": w.behind.GitHubToken} {
 		require.NotContains(t, seen, secret, name)

@@ -238,6 +238,7 @@ func TestReportOnMoto(t *testing.T) {
 
 	bundle := filepath.Join(r.dir, "incident.zip")
 	require.Zero(t, r.rekey("", "audit", "export", id, "-o", bundle).code)
+	keep(t, bundle)
 	r.stop() // verify needs no server
 	o := r.rekey("", "audit", "verify", bundle, "--key", filepath.Join(r.data(), "keys", "audit", "audit.pub"), "--json")
 	require.Zero(t, o.code, o.out+o.errOut)

@@ -174,3 +174,16 @@ func detached(cmd *exec.Cmd) *exec.Cmd {
 	out.Env, out.Dir, out.Stdout, out.Stderr = cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr
 	return out
 }
+
+// keep copies a bundle into the folder that REKEY_KEEP_BUNDLES names: its chapters are
+// the raw histories, for testdata/histories and for counting.
+func keep(t *testing.T, bundle string) {
+	t.Helper()
+	dir := os.Getenv("REKEY_KEEP_BUNDLES")
+	if dir == "" {
+		return
+	}
+	raw, err := os.ReadFile(bundle)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, t.Name()+".zip"), raw, 0o600))
+}
