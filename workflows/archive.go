@@ -77,6 +77,19 @@ func (a *archiver) pin(chapters []Chapter) {
 	}
 }
 
+// settle gives what is being archived a moment to end, so that the next bundle pins it.
+// What takes longer is in a later bundle: sealing, and the reports behind it, do not
+// wait for an archive that fails.
+func (a *archiver) settle(ctx workflow.Context) error {
+	if a.under == 0 {
+		return nil
+	}
+	timer, cancel := workflow.WithCancel(ctx)
+	defer cancel()
+	_, err := workflow.AwaitWithTimeout(timer, archiveWait, func() bool { return a.under == 0 })
+	return err
+}
+
 // done waits until nothing is being archived: a run that ended meanwhile would take
 // the answer with it.
 func (a *archiver) done(ctx workflow.Context) error {

@@ -45,6 +45,9 @@ const (
 
 	// engine bounds the engine's own activities: files and rules, no vendor.
 	engine = 30 * time.Second
+	// archiveWait is how long a seal waits for the history of a run that has just ended:
+	// writing it takes milliseconds.
+	archiveWait = 10 * time.Second
 	// seal bounds writing a bundle: 100,000 events take seconds.
 	seal = 5 * time.Minute
 

@@ -273,6 +273,9 @@ func (r *incident) seal(ctx workflow.Context, final bool) error {
 		ids = append(ids, WatchID(r.in.ID))
 	}
 	ids = append(ids, r.recordIDs()...)
+	if err := r.chapters.settle(ctx); err != nil {
+		return err
+	}
 	now := r.clk.Now(ctx)
 	res, err := engineCall[SealResult](ctx, r.clk, seal, ActivitySeal, "seal the bundle", SealInput{
 		Incident: r.in.ID, View: r.view(workflow.GetInfo(ctx)), Final: final, Workflows: ids, Plans: r.st.Plans, Evidence: r.st.Evidence, Now: now,
