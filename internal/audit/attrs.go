@@ -25,6 +25,11 @@ package audit
 //	note.added         Actor; text
 //	incident.closed    Result contained|all-clear; else the end of the watch
 //	record.gap         from, to, what, why, workflow
+//	record.told        Verb open|append|close, RequestID; channel, where, id, url; of an open: target;
+//	                   of an append: line, kind, text, said, and receipt where the channel shows the line;
+//	                   of a close: state, bundle
+//	record.behind      Result is the class of the failure, or "gave-up"; channel, since, op, line, waiting, why, permission
+//	record.caught-up   channel, since, line
 const (
 	AttrSource     = "source"
 	AttrConfidence = "confidence"
@@ -62,6 +67,25 @@ const (
 	AttrFrom      = "from"
 	AttrTo        = "to"
 	AttrItems     = "items"
+	// AttrWhere is a channel's own name of the place: a Slack channel id, owner/repo;
+	// AttrTarget is the one that was configured. AttrID is the thread or issue there.
+	AttrWhere  = "where"
+	AttrTarget = "target"
+	AttrID     = "id"
+	AttrURL    = "url"
+	// AttrLine is the number of a line of the story: the one told or, of an outage,
+	// the last one that the place shows. AttrSaid is when the engine said it.
+	AttrLine = "line"
+	AttrSaid = "said"
+	// AttrReceipt is the vendor's id of a line that was told.
+	AttrReceipt = "receipt"
+	AttrState   = "state"
+	AttrBundle  = "bundle"
+	AttrSince   = "since"
+	// AttrOp is what a channel failed at, AttrWaiting how many lines wait for it.
+	AttrOp         = "op"
+	AttrWaiting    = "waiting"
+	AttrPermission = "permission"
 )
 
 // Values that change how an event is read.
@@ -72,4 +96,10 @@ const (
 	ProbeDead = "dead"
 	// HitRefused is the Result of a use of the dead key that did not get through.
 	HitRefused = "refused"
+	// RecordOpen, RecordAppend and RecordClose are the Verb of a record.told.
+	RecordOpen   = "open"
+	RecordAppend = "append"
+	RecordClose  = "close"
+	// RecordGaveUp is the Result of a record.behind after which nobody tries again.
+	RecordGaveUp = "gave-up"
 )

@@ -88,6 +88,9 @@ const (
 	EventClosed          = event.EventClosed
 	EventSealed          = event.EventSealed
 	EventGap             = event.EventGap
+	EventRecordTold      = event.EventRecordTold
+	EventRecordBehind    = event.EventRecordBehind
+	EventRecordCaught    = event.EventRecordCaught
 )
 
 // Redaction classes.

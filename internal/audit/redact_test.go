@@ -53,7 +53,7 @@ func TestRedact(t *testing.T) {
 			require.Equal(t, want, got)
 			require.Equal(t, res.Redaction.Hidden, hidden)
 			require.Nil(t, bundle.View())
-			for _, secret := range []string{"oncall-2", "C071 bounced", "already-voted", "1 key of the lost call"} {
+			for _, secret := range []string{"oncall-2", "C071 bounced", "already-voted", "1 key of the lost call", "#incidents-sec", "C0INCIDENTS", "example.slack.com", "issues:write", "is proven dead"} {
 				require.True(t, bytes.Contains(b, []byte(secret)), secret)
 				require.False(t, bytes.Contains(r, []byte(secret)), secret)
 			}

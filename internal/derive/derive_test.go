@@ -275,7 +275,8 @@ func TestRedactionClasses(t *testing.T) {
 		event.EventOpened: event.Public, event.EventClosed: event.Public, event.EventGap: event.Public,
 		event.EventProbe: event.Customer, event.EventItem: event.Customer, event.EventReissued: event.Customer, event.EventTripwire: event.Customer,
 		event.EventApprovalGiven: event.Internal, event.EventTrigger: event.Internal, event.EventNote: event.Internal,
-		event.EventScope: event.Internal, event.EventBreakGlass: event.Internal, "something.new": event.Internal,
+		event.EventScope: event.Internal, event.EventBreakGlass: event.Internal,
+		event.EventRecordTold: event.Internal, event.EventRecordBehind: event.Internal, event.EventRecordCaught: event.Internal, "something.new": event.Internal,
 	} {
 		h := newHistory(t)
 		h.record(event.Event{Type: typ, Time: canon.Time(start), Redaction: event.Public})

@@ -105,13 +105,15 @@ func (s *script) proof(after, fp, rung string) {
 // Sample is one incident of four items, from a leak in a public repository to
 // contained: a key under abuse, a key with a live dependent that climbs the kill
 // ladder, a session, and a key that is a customer's. It has refusals, a lost
-// answer, a bounced notice, attacker hits and a gap.
+// answer, a bounced notice, attacker hits and a gap. It is followed in Slack, which
+// is down for a while, and was to be in GitHub, which never let it in.
 func Sample() ([]audit.Event, view.Incident) {
 	s := &script{phase: "preserve", run: "0f4a7c52-8f0e-4f6b-9a57-3f1f6d2b7e10"}
 	s.opening()
 	s.containment()
 	s.reissue()
 	s.ending()
+	s.followed()
 	// The log is in the order of time, as a history is.
 	slices.SortStableFunc(s.events, func(a, b audit.Event) int { return strings.Compare(a.Time, b.Time) })
 	for i := range s.events {
@@ -301,14 +303,17 @@ func (s *script) ending() {
 	s.enter("2h10m1s", "seal")
 }
 
-func sampleView() view.Incident {
-	t := func(after string) string {
-		d, err := time.ParseDuration(after)
-		if err != nil {
-			panic(err)
-		}
-		return canon.Time(T0().Add(d))
+// stamp writes a time after T0 as events and views do.
+func stamp(after string) string {
+	d, err := time.ParseDuration(after)
+	if err != nil {
+		panic(err)
 	}
+	return canon.Time(T0().Add(d))
+}
+
+func sampleView() view.Incident {
+	t := stamp
 	return view.Incident{
 		Schema: view.SchemaIncident, ID: IncidentID, WorkflowID: "incident/" + IncidentID, RunID: "0f4a7c52-8f0e-4f6b-9a57-3f1f6d2b7e10",
 		Phase: "seal", State: "contained", Severity: "critical",

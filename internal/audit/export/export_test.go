@@ -24,8 +24,18 @@ func hostile() audit.Event {
 }
 
 func TestGolden(t *testing.T) {
-	events, _ := audittest.Sample()
-	picked := append(events[:14:14], events[17], hostile())
+	all, _ := audittest.Sample()
+	var events, followed []audit.Event
+	for _, e := range all {
+		switch e.Type {
+		case audit.EventRecordTold, audit.EventRecordBehind, audit.EventRecordCaught:
+			followed = append(followed, e)
+		default:
+			events = append(events, e)
+		}
+	}
+	picked := append(events[:14:14], events[17])
+	picked = append(append(picked, followed...), hostile())
 	for _, format := range []string{"csv", "cef", "ocsf", "markdown"} {
 		t.Run(format, func(t *testing.T) {
 			var got bytes.Buffer

@@ -232,7 +232,7 @@ func severity(e audit.Event) int {
 	switch e.Type {
 	case audit.EventTripwire, audit.EventBreakGlass, audit.EventLadder:
 		return 4
-	case audit.EventRefused, audit.EventCallFailed, audit.EventGap, audit.EventApprovalExpired, audit.EventHuman:
+	case audit.EventRefused, audit.EventCallFailed, audit.EventGap, audit.EventApprovalExpired, audit.EventHuman, audit.EventRecordBehind:
 		return 3
 	}
 	return 1

@@ -27,6 +27,7 @@ type page struct {
 	More    int
 	Votes   []voteRow
 	Told    []toldRow
+	Places  []*placeRow
 	Open    []openRow
 	Calls   []callRow
 	Notes   []noteRow
@@ -239,6 +240,8 @@ func (p *page) read(events []audit.Event) {
 			if e.Attrs[audit.AttrGate] == playbooks.GateWarnBeforeCut {
 				p.told(e, at)
 			}
+		case audit.EventRecordTold, audit.EventRecordBehind, audit.EventRecordCaught:
+			p.followed(e, at)
 		case audit.EventGap:
 			p.Gaps = append(p.Gaps, gapRow{first(e.Attrs[audit.AttrWhat], e.Attrs[audit.AttrWorkflow]), e.Attrs[audit.AttrFrom], e.Attrs[audit.AttrTo], first(e.Attrs[audit.AttrWhy], e.Result)})
 		case audit.EventNote, audit.EventHumanDone:

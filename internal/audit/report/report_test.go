@@ -38,6 +38,8 @@ func TestReportSaysWhatHappened(t *testing.T) {
 		"bounced", "acknowledged", "only the customer can revoke it", "2026-11-24 03:00:00",
 		"4 observed .. 5 reachable", "1 lost answer settled", "no logs from 2026-08-02 00:00:00 to 2026-08-23 00:00:00", "cloudtrail:LookupEvents",
 		"rekey audit verify inc-7f3a9c2e41d0.zip --key audit.pub",
+		"#incidents-sec", "C0INCIDENTS 1795230001.000100", "2026-11-21 03:30:05 to 2026-11-21 03:44:03 transient", "append: status 503",
+		"open: the app may not write issues (needs issues:write)", "Show 4 of 4 lines that it was told", "oncall-2 approved the irreversible Revoke",
 	} {
 		require.Contains(t, text, want)
 	}
