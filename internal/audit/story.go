@@ -12,7 +12,8 @@ import (
 type Story struct {
 	Incident string
 	First    time.Time
-	Last     time.Time
+	// Last is the last event but those of the channels that follow the incident.
+	Last time.Time
 	// Reported is when rekey got the first report.
 	Reported time.Time
 	// FirstCall is the first containment call that the provider confirmed.
@@ -146,7 +147,7 @@ func (t *teller) event(e *Event) {
 	if s.First.IsZero() {
 		s.First, s.Incident = t.now, e.Incident
 	}
-	if t.now.After(s.Last) {
+	if t.now.After(s.Last) && (s.Last.IsZero() || !ofRecord(e.Type)) {
 		s.Last = t.now
 	}
 	if e.FP != "" {
@@ -323,6 +324,12 @@ func (t *teller) finish() *Story {
 	}
 	slices.SortStableFunc(s.Items, func(a, b *ItemStory) int { return a.Reported.Compare(b.Reported) })
 	return s
+}
+
+// ofRecord tells the events of the channels that follow an incident. One may catch
+// up days after the end, which makes no phase longer.
+func ofRecord(kind string) bool {
+	return kind == EventRecordTold || kind == EventRecordBehind || kind == EventRecordCaught
 }
 
 func set(at *time.Time, to time.Time) {

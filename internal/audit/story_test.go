@@ -104,6 +104,18 @@ func TestTellOddities(t *testing.T) {
 		})
 		require.Equal(t, audittest.T0().Add(2*time.Second), s.Items[0].Dead)
 	})
+	t.Run("a channel that catches up later makes no phase longer", func(t *testing.T) {
+		s := audit.Tell([]audit.Event{
+			{Type: audit.EventPhase, Phase: "seal", Time: at(1)},
+			{Type: audit.EventClosed, Time: at(2), Result: "contained"},
+			{Type: audit.EventRecordTold, Time: at(900)},
+			{Type: audit.EventRecordCaught, Time: at(900)},
+			{Type: audit.EventRecordBehind, Time: at(901)},
+		})
+		require.Equal(t, audittest.T0().Add(2*time.Second), s.Last)
+		require.Equal(t, s.Last, s.Phases[0].To)
+		require.Equal(t, audittest.T0().Add(time.Second), audit.Tell([]audit.Event{{Type: audit.EventRecordTold, Time: at(1)}}).Last)
+	})
 	t.Run("times that are none", func(t *testing.T) {
 		s := audit.Tell([]audit.Event{{Type: audit.EventTrigger, Time: "soon", FP: "f"}, {Type: audit.EventPhase, Time: "<b>"}})
 		require.Len(t, s.Items, 1)
