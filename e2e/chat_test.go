@@ -198,10 +198,15 @@ func TestAResponseFromSlack(t *testing.T) {
 		return len(cards) == 1 && strings.Contains(card.Text, "ALL CLEAR")
 	}, 60*time.Second, 500*time.Millisecond, "one card, and it says ALL CLEAR")
 	require.Empty(t, buttons(t, card.Blocks), "nothing is left to press")
+	// The card is ahead of the thread: it is drawn as things are, the thread in order.
 	var story strings.Builder
-	for _, m := range w.thread(channel, card.TS) {
-		story.WriteString(m.Text + "\n")
-	}
+	require.Eventually(t, func() bool {
+		story.Reset()
+		for _, m := range w.thread(channel, card.TS) {
+			story.WriteString(m.Text + "\n")
+		}
+		return strings.Contains(story.String(), "all-clear")
+	}, 60*time.Second, 500*time.Millisecond, "the thread is told to its end")
 	t.Logf("thread:\n%s", story.String())
 	last := -1
 	for _, turn := range []string{"ann", "bob", "dead", "all-clear"} {
@@ -215,11 +220,9 @@ func TestAResponseFromSlack(t *testing.T) {
 		if len(all) == 1 {
 			is = all[0]
 		}
-		return len(all) == 1 && is.State == "closed"
-	}, 60*time.Second, 500*time.Millisecond, "one issue, and it is closed")
+		return len(all) == 1 && is.State == "closed" && strings.Contains(is.Body, r.show(id).Bundle.Digest) && !strings.Contains(is.Body, "- [ ]")
+	}, 60*time.Second, 500*time.Millisecond, "one issue, closed with the last bundle's digest and every task done")
 	require.Contains(t, is.Title, id)
-	require.Contains(t, is.Body, r.show(id).Bundle.Digest, "the last bundle, which extends the first")
-	require.NotContains(t, is.Body, "- [ ]", "every task is done:\n%s", is.Body)
 
 	bundle := filepath.Join(r.dir, "incident.zip")
 	require.Zero(t, r.rekey("", "audit", "export", id, "-o", bundle).code)
@@ -268,7 +271,10 @@ func TestChatIsDownAndNothingWaits(t *testing.T) {
 	}, 3*time.Minute, time.Second)
 	once := map[string]bool{}
 	for _, line := range story {
-		require.False(t, once[line], "told twice: %s", line)
+		if strings.HasPrefix(line, "Phase:") {
+			continue // an incident may come back to a phase
+		}
+		require.False(t, once[line], "told twice: %s\n%s", line, strings.Join(story, "\n"))
 		once[line] = true
 	}
 }
