@@ -301,6 +301,7 @@ func TestRecordedHistoriesReplayWithTraces(t *testing.T) {
 			require.NoError(t, err)
 			for name, w := range map[string]any{
 				workflows.TypeIncident: workflows.Incident, workflows.TypeWave: workflows.Wave, workflows.TypeWatch: workflows.Watch, workflows.TypeRegister: workflows.Register,
+				workflows.TypeRecord: workflows.Record, workflows.TypeNotices: workflows.Notices,
 			} {
 				r.RegisterWorkflowWithOptions(w, workflow.RegisterOptions{Name: name})
 			}
