@@ -45,6 +45,7 @@ type answer struct {
 	state    string
 	items    map[string]int
 	notices  map[string]int
+	behind   map[string]int // lines by channel
 	approval time.Time
 }
 
@@ -119,7 +120,7 @@ func (s *stateReader) ask(ctx context.Context, open []view.Summary) {
 }
 
 func answerOf(v view.Incident) answer {
-	a := answer{state: v.State, items: map[string]int{}, notices: map[string]int{
+	a := answer{state: v.State, items: map[string]int{}, behind: map[string]int{}, notices: map[string]int{
 		"queued": v.Notices.Queued, "sent": v.Notices.Sent, "delivered": v.Notices.Delivered, "bounced": v.Notices.Bounced, "acknowledged": v.Notices.Acknowledged,
 		"unclear": v.Notices.Unclear,
 	}}
@@ -127,6 +128,9 @@ func answerOf(v view.Incident) answer {
 		if n.State == "superseded" { // counted nowhere else: it was never sent
 			a.notices[n.State]++
 		}
+	}
+	for _, r := range v.Records {
+		a.behind[r.Channel] += int(r.Behind)
 	}
 	for _, it := range v.Items {
 		if it.EndState == "" {
@@ -160,7 +164,7 @@ func (s *stateReader) state(ctx context.Context, open []view.Summary) metrics.St
 	// The world's time of an approval against the world's time: in a lab both are
 	// the lab's.
 	ahead := s.world(ctx).Sub(now)
-	out := metrics.State{At: now, Incidents: map[metrics.Incident]int{}, Items: map[string]int{}, Notices: map[string]int{}}
+	out := metrics.State{At: now, Incidents: map[metrics.Incident]int{}, Items: map[string]int{}, Notices: map[string]int{}, Behind: map[string]int{}}
 	for _, i := range open {
 		g := metrics.Incident{Phase: or(i.Phase, metrics.Unknown), State: metrics.Unknown, Severity: or(i.Severity, metrics.Unknown)}
 		a, ok := s.known[i.ID]
@@ -177,6 +181,9 @@ func (s *stateReader) state(ctx context.Context, open []view.Summary) metrics.St
 		}
 		for k, n := range a.notices {
 			out.Notices[k] += n
+		}
+		for k, n := range a.behind {
+			out.Behind[k] += n
 		}
 		if at := a.approval.Add(-ahead); !a.approval.IsZero() && (out.OldestApproval.IsZero() || at.Before(out.OldestApproval)) {
 			out.OldestApproval = at

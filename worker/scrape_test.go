@@ -61,7 +61,7 @@ func reading(s *someIncidents) (*stateReader, *metrics.State) {
 }
 
 func TestGaugesAreWhatIncidentsSay(t *testing.T) {
-	v := view.Incident{State: "waiting", Notices: view.Notices{Queued: 2, Sent: 1}}
+	v := view.Incident{State: "waiting", Notices: view.Notices{Queued: 2, Sent: 1}, Records: []view.Record{{Channel: "slack", Behind: 4}, {Channel: "github"}}}
 	v.Items = []view.Item{{Death: view.Death{State: "dead"}, EndState: "revoked-verified"}, {Death: view.Death{State: "proving"}}}
 	v.Totals = view.Totals{Items: 2, Open: 1, ByEndState: map[string]int{"revoked-verified": 1}}
 	v.Approvals = []view.Approval{
@@ -81,6 +81,7 @@ func TestGaugesAreWhatIncidentsSay(t *testing.T) {
 	require.Equal(t, at(10), last.OldestApproval)
 	require.Equal(t, 1, last.Unread)
 	require.Equal(t, 2, last.Notices["queued"])
+	require.Equal(t, map[string]int{"slack": 4, "github": 0}, last.Behind, "a channel that is not behind is shown as 0")
 	require.Equal(t, at(30), last.At)
 }
 

@@ -61,7 +61,7 @@ func Families() []Family {
 		{LeaseHeld, "gauge", []string{"provider", "account"}, "1 where this process may call the account, else 0. The sum over all workers is 1 or, between two, 0.", "worker"},
 		{DeadKeyWorked, "counter", []string{"provider", "account"}, "Times that the tripwire saw a dead key let in. The register reopens the incident each time.", "worker"},
 		{SecretReads, "counter", []string{"purpose"}, "Reads of sealed secrets, granted or not.", "both"},
-		{RecordBehind, "gauge", []string{"channel"}, "Entries that a channel of the record (Slack, GitHub) has not taken yet.", "worker"},
+		{RecordBehind, "gauge", []string{"channel"}, "Lines about open incidents that a channel which follows them (Slack, GitHub) does not show yet.", "serve"},
 		{Refused, "counter", []string{"route", "why"}, "Requests that the HTTP server refused.", "serve"},
 		{Retention, "gauge", nil, "How long Temporal keeps closed runs, 0 until it was read.", "worker"},
 		{Unarchived, "gauge", nil, "Closed runs of incidents whose history is not in the blob store yet.", "worker"},

@@ -60,7 +60,6 @@ type Set struct {
 	state   *State
 	budgets func() []Budget
 	leases  func() []Lease
-	behind  map[string]int
 	guard   Guard
 }
 
@@ -97,6 +96,8 @@ type State struct {
 	OldestApproval time.Time
 	// Notices counts the notices of open incidents by state.
 	Notices map[string]int
+	// Behind counts the lines that a channel does not show yet, by channel.
+	Behind map[string]int
 	// Unread is how many open incidents did not answer, or were too many to ask.
 	Unread int
 }
@@ -111,7 +112,7 @@ func New(o Options) *Set {
 	}
 	s := &Set{
 		registry: prometheus.NewRegistry(), now: o.Now,
-		known: map[string]map[string]bool{}, once: map[string]bool{}, behind: map[string]int{},
+		known: map[string]map[string]bool{}, once: map[string]bool{},
 	}
 	s.calls = prometheus.NewCounterVec(counter(Calls), labels(Calls))
 	s.callSeconds = prometheus.NewHistogramVec(histogram(CallSeconds, callBuckets()), labels(CallSeconds))
@@ -232,18 +233,6 @@ func (s *Set) Leases(f func() []Lease) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.leases = f
-}
-
-// Behind says how many entries of the record a channel (Slack, GitHub) has not
-// taken yet.
-func (s *Set) Behind(channel string, n int) {
-	if s == nil {
-		return
-	}
-	channel = s.bounded("channel", channel)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.behind[channel] = n
 }
 
 // Guarded keeps what the retention guard saw.

@@ -36,13 +36,13 @@ func full() *metrics.Set {
 		return []metrics.Budget{{Provider: "awsiam", Account: "prod", API: "iam", Used: 0.5}}
 	})
 	s.Leases(func() []metrics.Lease { return []metrics.Lease{{Provider: "awsiam", Account: "prod", Held: true}} })
-	s.Behind("slack", 3)
 	s.Guarded(metrics.Guard{Retention: 30 * 24 * time.Hour, Unarchived: 1, Oldest: time.Hour})
 	s.Put(metrics.State{
 		At:             t0().Add(-10 * time.Second),
 		Incidents:      map[metrics.Incident]int{{Phase: "act", State: "open", Severity: "critical"}: 2},
 		Items:          map[string]int{"dead": 3},
 		Notices:        map[string]int{"queued": 4},
+		Behind:         map[string]int{"slack": 3},
 		OldestApproval: t0().Add(-time.Minute),
 	})
 	return s
@@ -174,7 +174,6 @@ func TestPartsWithoutMetricsNeedNoQuestion(t *testing.T) {
 		s.SecretRead("p")
 		s.Budgets(nil)
 		s.Leases(nil)
-		s.Behind("c", 1)
 		s.Guarded(metrics.Guard{})
 		s.Put(metrics.State{})
 	})

@@ -1,7 +1,6 @@
 package metrics
 
 import (
-	"maps"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,7 +20,7 @@ func (s *states) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (s *states) Collect(ch chan<- prometheus.Metric) {
 	s.mu.Lock()
-	state, budgets, leases, guard, behind := s.state, s.budgets, s.leases, s.guard, maps.Clone(s.behind)
+	state, budgets, leases, guard := s.state, s.budgets, s.leases, s.guard
 	s.mu.Unlock()
 	emit := func(n Name, v float64, values ...string) {
 		ch <- prometheus.MustNewConstMetric(describe(n), prometheus.GaugeValue, v, values...)
@@ -47,9 +46,6 @@ func (s *states) Collect(ch chan<- prometheus.Metric) {
 		for k, v := range held {
 			emit(LeaseHeld, v, k[0], k[1])
 		}
-	}
-	for channel, n := range behind {
-		emit(RecordBehind, float64(n), channel)
 	}
 	if guard.Retention > 0 {
 		emit(Retention, guard.Retention.Seconds())
@@ -78,6 +74,13 @@ func (s *states) collectState(state State, emit func(n Name, v float64, values .
 	}
 	grouped(Items, state.Items, itemStates())
 	grouped(Notices, state.Notices, noticeStates())
+	behind := map[string]int{}
+	for channel, n := range state.Behind {
+		behind[(*Set)(s).bounded("channel", channel)] += n
+	}
+	for channel, n := range behind {
+		emit(RecordBehind, float64(n), channel)
+	}
 	age := time.Duration(0)
 	if !state.OldestApproval.IsZero() {
 		age = max(now.Sub(state.OldestApproval), 0)
