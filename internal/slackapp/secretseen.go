@@ -94,18 +94,34 @@ func (f *finder) seen(text string) (plain string, values []secret.Value) {
 func (f *finder) broken(text string) (out [][2]int) {
 	const half = 8
 	words := wordsRE.FindAllStringIndex(text, -1)
+	var ids []string
+	for _, w := range words {
+		if id := strings.Trim(text[w[0]:w[1]], "`\"',;|:"); f.isKeyID(id) {
+			ids = append(ids, id+" ")
+		}
+	}
 	for i := 1; i < len(words); i++ {
 		a, b := words[i-1], words[i]
 		left, right := strings.Trim(text[a[0]:a[1]], "`\"'"), strings.Trim(text[b[0]:b[1]], "`\"',;.")
 		if len(left) < half || len(right) < half || f.isKeyID(left) || f.isKeyID(right) || len(f.r.Spans([]byte(left)))+len(f.r.Spans([]byte(right))) > 0 {
 			continue
 		}
-		whole := left + right
-		if slices.Contains(f.r.Spans([]byte(whole)), [2]int{0, len(whole)}) {
+		if f.isSecret(left+right, ids) {
 			out = append(out, [2]int{a[0], b[1]})
 		}
 	}
 	return out
+}
+
+// isSecret tells whether a word by itself, or beside one of the key ids of its text, is
+// taken out whole: some secrets are told from other text by the id alone.
+func (f *finder) isSecret(word string, ids []string) bool {
+	for _, before := range append([]string{""}, ids...) {
+		if slices.Contains(f.r.Spans([]byte(before+word)), [2]int{len(before), len(before) + len(word)}) {
+			return true
+		}
+	}
+	return false
 }
 
 // visible undoes Slack's escapes and leaves out what cannot be seen, so that no
