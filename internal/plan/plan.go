@@ -42,6 +42,21 @@ type Wave struct {
 	Batch    int                    `json:"batch"`
 	// Playbook is the digest of the playbook that decided.
 	Playbook string `json:"playbook"`
+	// List is set where the items are rows of pages (docs/design/0017): the hash of
+	// their list; Count is how many they are, Verbs the calls that the plan has for
+	// each. Items is then empty, and Hash is set by whoever has read them: the same
+	// hash as if they stood here.
+	List  string   `json:"list,omitempty"`
+	Count int      `json:"count,omitempty"`
+	Verbs []string `json:"verbs,omitempty"`
+}
+
+// Size is how many items move in the wave.
+func (w *Wave) Size() int {
+	if w.List != "" {
+		return w.Count
+	}
+	return len(w.Items)
 }
 
 // An Item is one key in a wave, with everything that will be done to it.
@@ -127,6 +142,9 @@ type hashed struct {
 // section 0). The wave's number is not part of it: the same items under the same
 // calls have the same hash wherever they stand.
 func (w *Wave) Seal() error {
+	if w.List != "" {
+		return nil
+	}
 	sort.Slice(w.Items, func(i, j int) bool { return w.Items[i].Key.FP < w.Items[j].Key.FP })
 	gates := append([]string{}, w.Gates...)
 	sort.Strings(gates)
@@ -203,11 +221,11 @@ func (it Item) Rung(name string) (Rung, bool) {
 // Describe gives the wave in one line for people. Its number is not in it: that is
 // settled later.
 func (w Wave) Describe() string {
-	verbs := make([]string, 0, 8)
+	verbs := w.Verbs
 	if len(w.Items) > 0 {
 		for _, c := range w.Items[0].Calls {
 			verbs = append(verbs, c.Verb)
 		}
 	}
-	return fmt.Sprintf("%s of %d item(s): %s", w.Strategy, len(w.Items), strings.Join(verbs, ", "))
+	return fmt.Sprintf("%s of %d item(s): %s", w.Strategy, w.Size(), strings.Join(verbs, ", "))
 }

@@ -1,0 +1,178 @@
+package page
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"rekey/activities"
+)
+
+// Kinds of [Order].
+const (
+	OrderHold     = "hold"     // they must not move
+	OrderRelease  = "release"  // they may
+	OrderPromote  = "promote"  // abuse was seen: cut now
+	OrderPull     = "pull"     // the incident moves them one by one
+	OrderAccept   = "accept"   // they end as somebody decided: As, Actor, Text, Until
+	OrderAttest   = "attest"   // a person says that their dependents have moved
+	OrderTold     = "told"     // their owners were told
+	OrderResolve  = "resolve"  // what a person had to mend is mended; As "by-hand": done by a person, "adopted", "waived"
+	OrderOverride = "override" // the cut-off is now
+	OrderForget   = "forget"   // the sealed secrets are destroyed
+)
+
+// An Order is what people or evidence say of rows that stand in a page.
+type Order struct {
+	Kind string `json:"kind"`
+	// FPs names the rows, Set is the hash of a blob with further fingerprints, one a
+	// line, sorted; All means every row.
+	FPs []string `json:"fps,omitempty"`
+	Set string   `json:"set,omitempty"`
+	All bool     `json:"all,omitempty"`
+	// Why limits resolve to rows that wait for this.
+	Why   string    `json:"why,omitempty"`
+	As    string    `json:"as,omitempty"`
+	Actor string    `json:"actor,omitempty"`
+	Text  string    `json:"text,omitempty"`
+	Until time.Time `json:"until,omitzero"`
+}
+
+// strikes tells whether the order is about a row. FPs holds the set as well, sorted.
+func (o *Order) strikes(r *Row) bool {
+	if o.Why != "" && o.Why != r.Next.Why {
+		return false
+	}
+	if o.All {
+		return true
+	}
+	_, ok := slices.BinarySearch(o.FPs, r.FP)
+	return ok
+}
+
+// Obey applies orders to a row in their order and decides anew what it needs. It gives
+// the number of orders that were about it.
+func (f *Facts) Obey(r *Row, orders []Order, now time.Time) int {
+	n := 0
+	for i := range orders {
+		o := &orders[i]
+		if !o.strikes(r) {
+			continue
+		}
+		n++
+		f.obey(r, o, now)
+	}
+	return n
+}
+
+func (f *Facts) obey(r *Row, o *Order, now time.Time) {
+	switch o.Kind {
+	case OrderHold:
+		r.Held = true
+	case OrderRelease:
+		r.Held = false
+	case OrderPromote:
+		r.Promoted = true
+	case OrderPull:
+		if r.End == "" || !settledAdoption(r) {
+			r.Next = Next{Verb: r.Next.Verb, Mode: r.Next.Mode, Gate: GatePull, Why: o.Text}
+		}
+		return
+	case OrderAccept:
+		if r.End == "" {
+			r.EndBy, r.EndWhy, r.EndUntil = o.Actor, o.Text, at(o.Until)
+			if o.Until.IsZero() {
+				r.EndUntil = At{}
+			}
+			r.end(o.As, now)
+			r.Next = Next{}
+			return
+		}
+	case OrderAttest:
+		r.Attested = true
+	case OrderTold:
+		r.Told = true
+	case OrderOverride:
+		r.CutNow = true
+	case OrderForget:
+		// From now on the provider's state answers for the old key, and the use by
+		// dependents for the new one.
+		r.Secret, r.Handle = "", ""
+	case OrderResolve:
+		if r.Next.Gate != GateHuman && r.Next.Gate != GateNotice {
+			return
+		}
+		f.resolve(r, o, now)
+		return
+	}
+	f.reconsider(r, now)
+}
+
+// reconsider decides anew, unless the row waits for the repeat of a call: that it was
+// tried before, and from when on it may be again, must not be forgotten.
+func (f *Facts) reconsider(r *Row, now time.Time) {
+	if r.Next.Gate == GatePull {
+		return
+	}
+	was := r.Next
+	f.decide(r, now)
+	if was.Verb == r.Next.Verb && was.Mode == r.Next.Mode && r.Next.Gate == "" && was.Gate == "" {
+		r.Next.Due, r.Next.Why, r.Next.Vantage = was.Due, was.Why, was.Vantage
+	}
+}
+
+// resolve takes the word of a person who was asked.
+func (f *Facts) resolve(r *Row, o *Order, now time.Time) {
+	v := r.Next.Verb
+	r.Tries, r.Failures, r.Unclear, r.Throttled = 0, 0, 0, 0
+	switch {
+	case r.Next.Gate == GateNotice:
+		r.Told = true
+	case r.End != "":
+		r.Adoption = adopted
+		if o.As == waived {
+			r.Adoption = waived
+		}
+	case o.As == "by-hand" && v.Mutates():
+		a := activities.Attempt{FP: r.FP, Verb: v, At: now, Outcome: activities.Assumed, Detail: "by hand, says " + o.Actor}
+		r.saw(a)
+		switch v {
+		case activities.Disable, activities.Revoke, activities.EndSessions:
+			r.struck(v, a, now)
+		case activities.Distribute:
+			r.Handed = len(r.Stores)
+			r.Placed, r.Adoption = at(now), distributed
+		}
+	}
+	r.Next = Next{}
+	f.decide(r, now)
+}
+
+// Sort puts rows of one account into groups by what they need next; each group has at
+// most Size rows. Rows and groups are in a stable order.
+func Sort(rows []Row) [][]Row {
+	slices.SortStableFunc(rows, func(a, b Row) int {
+		return cmp.Or(strings.Compare(key(&a), key(&b)), strings.Compare(a.FP, b.FP))
+	})
+	var out [][]Row
+	for i := 0; i < len(rows); {
+		j := i
+		for j < len(rows) && j-i < Size && key(&rows[j]) == key(&rows[i]) {
+			j++
+		}
+		out = append(out, rows[i:j:j])
+		i = j
+	}
+	return out
+}
+
+// key names the group of a row.
+func key(r *Row) string {
+	n := &r.Next
+	due := ""
+	if !n.Due.IsZero() {
+		due = n.Due.UTC().Format(time.RFC3339)
+	}
+	return strings.Join([]string{r.Provider, r.Account, due, n.Gate, string(n.Verb), n.Mode, n.Vantage, n.Why}, "\x00")
+}

@@ -1,0 +1,219 @@
+// Package page holds the items of a large incident: rows in pages of some hundred,
+// kept as blobs under their hash (docs/design/0017). A workflow holds references and
+// counts; what a row needs next is decided by pure functions here, inside the activity
+// that made the call before.
+//
+// It is plain data and arithmetic: workflows import it, and so do the batch runner and
+// the engine.
+package page
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"rekey/activities"
+	"rekey/internal/canon"
+	"rekey/internal/view"
+)
+
+// Size is how many rows a page has at most. A pass over it is one activity: fewer rows
+// cost events, more make a lost worker repeat more.
+const Size = 500
+
+// Schema is the form of a page. It is in its bytes, and so in its hash.
+const Schema = "rekey.page/v1"
+
+// A Page is rows, sorted by fingerprint.
+type Page struct {
+	Rows   []Row  `json:"rows"`
+	Schema string `json:"schema"`
+}
+
+// A Ref points to a page in the blob store.
+type Ref struct {
+	Hash string `json:"hash"`
+	N    int    `json:"n"`
+	// First and Last are the fingerprints that it begins and ends with.
+	First string `json:"first,omitempty"`
+	Last  string `json:"last,omitempty"`
+}
+
+// Next is what rows wait for: a verb, from a time on, behind a gate. Rows of one group
+// have the same. Without a verb and a gate they only wait until Due, and are sorted
+// again then; with nothing at all they are through.
+type Next struct {
+	// Due is not before when, in whole seconds so that rows meet in one group; zero: now.
+	Due  At     `json:"due,omitzero"`
+	Gate string `json:"gate,omitempty"`
+	// Mode and Vantage are of a Probe or Inspect: the Mode… constants, or one of
+	// activities.Probe….
+	Mode    string          `json:"mode,omitempty"`
+	Vantage string          `json:"vantage,omitempty"`
+	Verb    activities.Verb `json:"verb,omitempty"`
+	// Why is shown to people: of a gate, and of a wait.
+	Why string `json:"why,omitempty"`
+}
+
+// Modes of a call besides those of a probe.
+const (
+	// ModeNew: a Probe of the replacement.
+	ModeNew = "new"
+	// ModeCutover: an Inspect of the replacement, for who uses it.
+	ModeCutover = "cutover"
+)
+
+// Over tells whether nothing is to be done any more.
+func (n Next) Over() bool { return n == Next{} }
+
+// Gates: what must be opened before a group's verb may be called.
+const (
+	// GateVotes: the votes for irreversible verbs.
+	GateVotes = "votes"
+	// GateNotice: owners must be told, or the cut-off be reached (Due).
+	GateNotice = "notice"
+	// GateHeld: a hold names them.
+	GateHeld = "held"
+	// GateHuman: a person must mend what Why says; then the verb is called again.
+	GateHuman = "human"
+	// GatePull: they leave the page: an incident moves them one by one from here,
+	// where every call is seen by itself. Why says for what.
+	GatePull = "pull"
+)
+
+// A Group is a page whose rows need the same next.
+type Group struct {
+	Ref
+	Provider string `json:"provider"`
+	Account  string `json:"account"`
+	Next     Next   `json:"next"`
+	Tally    Tally  `json:"tally"`
+}
+
+// A Tally counts rows by how they stand, and their calls by outcome.
+type Tally struct {
+	Items    int            `json:"items"`
+	Ended    map[string]int `json:"ended,omitempty"`
+	Death    map[string]int `json:"death,omitempty"`
+	Adoption map[string]int `json:"adoption,omitempty"`
+	Outcomes map[string]int `json:"outcomes,omitempty"`
+}
+
+// Add adds another count.
+func (t *Tally) Add(o Tally) {
+	t.Items += o.Items
+	add(&t.Ended, o.Ended)
+	add(&t.Death, o.Death)
+	add(&t.Adoption, o.Adoption)
+	add(&t.Outcomes, o.Outcomes)
+}
+
+// Open counts the rows that are not in an end state.
+func (t Tally) Open() int {
+	n := t.Items
+	for _, v := range t.Ended { //workflowcheck:ignore a sum
+		n -= v
+	}
+	return n
+}
+
+func add(to *map[string]int, from map[string]int) {
+	for k, n := range from { //workflowcheck:ignore sums
+		if *to == nil {
+			*to = map[string]int{}
+		}
+		(*to)[k] += n
+	}
+}
+
+// Count gives the tally of rows.
+func Count(rows []Row) Tally {
+	t := Tally{Items: len(rows), Ended: map[string]int{}, Death: map[string]int{}, Adoption: map[string]int{}, Outcomes: map[string]int{}}
+	for i := range rows {
+		r := &rows[i]
+		if r.End != "" {
+			t.Ended[r.End]++
+		}
+		if r.Death != "" {
+			t.Death[r.Death]++
+		}
+		if r.Adoption != "" {
+			t.Adoption[r.Adoption]++
+		}
+		add(&t.Outcomes, r.Calls)
+	}
+	return t
+}
+
+// Encode gives the canonical bytes of rows (RFC 8785), sorted by fingerprint.
+//
+// The fields of the types in a page stand in the order of their JSON names, and hold
+// no floats, so that encoding/json writes the canonical form by itself, but for what
+// [escaped] finds: the general way costs ten times as much.
+func Encode(rows []Row) ([]byte, error) {
+	slices.SortFunc(rows, func(a, b Row) int { return strings.Compare(a.FP, b.FP) })
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(Page{Rows: rows, Schema: Schema}); err != nil {
+		return nil, fmt.Errorf("page: %w", err)
+	}
+	raw := bytes.TrimSuffix(b.Bytes(), []byte{'\n'})
+	if escaped(raw) {
+		return canon.JSON(json.RawMessage(raw))
+	}
+	return raw, nil
+}
+
+// escaped tells whether a text holds what encoding/json escapes and RFC 8785 does not
+// (U+2028, U+2029), or may write in another way.
+func escaped(raw []byte) bool { return bytes.Contains(raw, []byte(`\u`)) }
+
+// ErrSchema: the blob is no page, or of another build.
+var ErrSchema = errors.New("page: not a page of this build")
+
+// Decode reads the bytes of a page.
+func Decode(b []byte) ([]Row, error) {
+	var p Page
+	if err := json.Unmarshal(b, &p); err != nil {
+		return nil, fmt.Errorf("page: %w", err)
+	}
+	if p.Schema != Schema {
+		return nil, ErrSchema
+	}
+	return p.Rows, nil
+}
+
+// RefOf describes rows that are stored under hash; rows are sorted.
+func RefOf(hash string, rows []Row) Ref {
+	r := Ref{Hash: hash, N: len(rows)}
+	if len(rows) > 0 {
+		r.First, r.Last = rows[0].FP, rows[len(rows)-1].FP
+	}
+	return r
+}
+
+// View is a row as contracts section 4 shows an item; needed is how many refusals prove
+// a death.
+func (r *Row) View(wave, needed int) view.Item {
+	v := view.Item{
+		FP: r.FP, Short: r.Key().Short(), Provider: r.Provider, Account: r.Account, Kind: r.Kind, KeyID: r.ID,
+		Owner: r.Owner, Strategy: r.Strategy, Rule: r.Rule, Wave: wave, Step: r.Step, EndState: r.End, Why: r.EndWhy, Approver: r.EndBy, Until: canon.Time(r.EndUntil.Time),
+		Death: view.Death{
+			State: r.Death, Refusals: r.Refusals, Needed: needed, FirstRefused: canon.Time(r.FirstRefused.Time), LastAlive: canon.Time(r.LastAlive.Time),
+			Rung: r.Rung, Grade: r.Grade,
+		},
+		Adoption: view.Adoption{State: r.Adoption, NewKeyID: r.NewKey, Receipts: r.Receipts, Dependents: len(r.Dependents), CutOver: r.CutOver},
+		Outcomes: []view.Outcome{},
+	}
+	if r.Next.Gate != "" || r.Next.Why != "" {
+		v.Open = view.Open{Why: r.Next.Why, Owner: r.Owner, Due: canon.Time(r.Next.Due.Time)}
+	}
+	for _, o := range r.Outcomes {
+		v.Outcomes = append(v.Outcomes, view.Outcome{Verb: o.Verb, Outcome: o.Outcome, Attempt: o.Attempt, At: canon.Time(o.At.Time), RequestID: o.RequestID, Detail: o.Detail})
+	}
+	return v
+}

@@ -1,0 +1,172 @@
+package workflows
+
+import (
+	"time"
+
+	"rekey/activities"
+	"rekey/internal/page"
+	"rekey/internal/plan"
+	"rekey/playbooks"
+)
+
+// What a large incident adds (docs/design/0017): most of its items are rows of pages,
+// its mass. The reported keys, what an attacker made, and what needs a person stay
+// items of their own.
+
+// TypeScope is the workflow that reads the mass of an incident.
+const TypeScope = "Scope"
+
+// QueryPages answers a [PagesState] by an incident, or a []page.Group by a wave.
+const QueryPages = "pages"
+
+// The engine's activities over pages. They are idempotent: the same input gives the
+// same pages.
+const (
+	ActivityPin        = "engine.Pin"        // page.Facts -> string, its hash
+	ActivitySort       = "engine.Sort"       // page.SortInput -> page.SortResult
+	ActivityList       = "engine.List"       // ListInput -> page.List
+	ActivityClaimPages = "engine.ClaimPages" // ClaimPagesInput -> ClaimPagesResult
+	ActivityPlanPages  = "engine.PlanPages"  // PlanPagesInput -> PlanPagesResult
+)
+
+// ScopeID is the workflow that reads part n of an incident's mass.
+func ScopeID(incident string, n int) string { return IncidentID(incident) + "/scope/" + itoa(n) }
+
+// A Mass is what an incident knows of its rows.
+type Mass struct {
+	Parts []MassPart `json:"parts"`
+	// Waves are those that were started, by number.
+	Waves []MassWave `json:"waves,omitempty"`
+	// Left are rows whose strategy calls no provider, or that a hold kept out of the
+	// plan: people decide of them together.
+	Left []MassLeft `json:"left,omitempty"`
+	// Planned is the list of rows that the current plan was made of.
+	Planned string `json:"planned,omitempty"`
+	// Pulled counts rows that were made items of their own.
+	Pulled int `json:"pulled,omitempty"`
+}
+
+// A MassPart is the rows that one scope version added.
+type MassPart struct {
+	Version int    `json:"version"`
+	List    string `json:"list"`           // as the estate gave them
+	Read    string `json:"read,omitempty"` // with what the provider says of them
+	N       int    `json:"n"`
+}
+
+// A MassWave is how the rows of a wave stand.
+type MassWave struct {
+	N     int        `json:"n"`
+	Items int        `json:"items"`
+	Tally page.Tally `json:"tally"`
+	// List is set when it has ended: its rows at their end.
+	List   string `json:"list,omitempty"`
+	Pulled int    `json:"pulled,omitempty"`
+}
+
+// A MassLeft is rows that no wave moves.
+type MassLeft struct {
+	Strategy playbooks.StrategyName `json:"strategy"`
+	Items    int                    `json:"items"`
+	List     string                 `json:"list"`
+	Task     string                 `json:"task,omitempty"` // the step that stands for them
+	// End is what people decided.
+	End   string    `json:"end,omitempty"`
+	Actor string    `json:"actor,omitempty"`
+	Why   string    `json:"why,omitempty"`
+	Until time.Time `json:"until,omitzero"`
+}
+
+// PagesState is where the rows of an incident are.
+type PagesState struct {
+	// Lists are those of waves that have ended and of rows that no wave has moved yet;
+	// Waves are the workflow ids of those that run, whose groups [QueryPages] gives.
+	Lists []PagesList `json:"lists,omitempty"`
+	Waves []string    `json:"waves,omitempty"`
+	Items int         `json:"items"`
+}
+
+// A PagesList is rows and how they ended together, where they did.
+type PagesList struct {
+	List     string `json:"list"`
+	Wave     int    `json:"wave,omitempty"`
+	Strategy string `json:"strategy,omitempty"`
+	End      string `json:"end,omitempty"`
+	Open     string `json:"open,omitempty"`
+}
+
+// A ListInput asks for the pages of a list, or writes one of pages that are sorted,
+// merged and filled anew.
+type ListInput struct {
+	Incident string `json:"incident"`
+	List     string `json:"list,omitempty"`
+	// Pack are pages to be put together in the order of fingerprints.
+	Pack []string `json:"pack,omitempty"`
+}
+
+// ClaimPagesInput claims the rows of a list for an incident.
+type ClaimPagesInput struct {
+	Incident string `json:"incident"`
+	List     string `json:"list"`
+}
+
+// ClaimPagesResult says which keys are another incident's. They are not in List.
+type ClaimPagesResult struct {
+	List string `json:"list"`
+	N    int    `json:"n"`
+	// Conflicts are at most [MostConflicts], More counts the rest.
+	Conflicts []Scoped `json:"conflicts,omitempty"`
+	More      int      `json:"more,omitempty"`
+}
+
+// MostConflicts bounds what a claim gives back.
+const MostConflicts = 50
+
+// PlanPagesInput asks for the waves over the rows of lists.
+type PlanPagesInput struct {
+	Incident string             `json:"incident"`
+	Playbook playbooks.Playbook `json:"playbook"`
+	Digest   string             `json:"digest"`
+	Lists    []string           `json:"lists"`
+	// Items are the incident's items besides, for facts over the whole scope.
+	Items  []Scoped             `json:"items"`
+	Report Report               `json:"report"`
+	Held   []string             `json:"held,omitempty"`
+	Now    time.Time            `json:"now"`
+	Kinds  map[string]KindFacts `json:"kinds"`
+}
+
+// PlanPagesResult is the waves over rows, each with the list of its pages.
+type PlanPagesResult struct {
+	Waves    []plan.Wave  `json:"waves"`
+	Left     []MassLeft   `json:"left,omitempty"`
+	Breaks   []plan.Break `json:"breaks,omitempty"` // bounded
+	Calls    int          `json:"calls"`
+	ETAMs    int64        `json:"eta_ms"`
+	Severity string       `json:"severity,omitempty"`
+	// Rules counts the rows by the rule that decided.
+	Rules map[string]int `json:"rules,omitempty"`
+}
+
+// ScopeInput starts the reading of a part of the mass.
+type ScopeInput struct {
+	Incident string           `json:"incident"`
+	Part     int              `json:"part"`
+	List     string           `json:"list"`
+	Facts    page.Facts       `json:"facts"`
+	Settings Settings         `json:"settings"`
+	Until    time.Time        `json:"until"`
+	Now      time.Time        `json:"now"`
+	State    *PagesRun        `json:"state,omitempty"`
+	Keys     []activities.Key `json:"keys,omitempty"`
+}
+
+// ScopeResult is what was read.
+type ScopeResult struct {
+	List     string              `json:"list"`
+	Findings []page.Found        `json:"findings,omitempty"`
+	Unseen   []activities.Unseen `json:"unseen,omitempty"`
+	Dark     []activities.Window `json:"dark,omitempty"`
+	// Unread counts the rows that could not be read in time.
+	Unread int `json:"unread,omitempty"`
+}
