@@ -27,6 +27,8 @@ const (
 	ActivityList       = "engine.List"       // ListInput -> page.List
 	ActivityClaimPages = "engine.ClaimPages" // ClaimPagesInput -> ClaimPagesResult
 	ActivityPlanPages  = "engine.PlanPages"  // PlanPagesInput -> PlanPagesResult
+	ActivityUnfold     = "engine.Unfold"     // UnfoldInput -> plan.Wave
+	ActivityFind       = "engine.Find"       // FindInput -> FindResult
 )
 
 // ScopeID is the workflow that reads part n of an incident's mass.
@@ -131,9 +133,16 @@ type PlanPagesInput struct {
 	// Items are the incident's items besides, for facts over the whole scope.
 	Items  []Scoped             `json:"items"`
 	Report Report               `json:"report"`
-	Held   []string             `json:"held,omitempty"`
-	Now    time.Time            `json:"now"`
-	Kinds  map[string]KindFacts `json:"kinds"`
+	// Held are rows that a hold names; Out those that are items of the incident now, or
+	// have ended by decision: they are not planned. AllHeld: a hold names all rows.
+	Held    []string  `json:"held,omitempty"`
+	AllHeld bool      `json:"all_held,omitempty"`
+	Out     []string  `json:"out,omitempty"`
+	Now     time.Time `json:"now"`
+	// Started are the lists of waves that run or have ended: their rows are planned no
+	// more.
+	Started []string             `json:"started,omitempty"`
+	Kinds   map[string]KindFacts `json:"kinds"`
 }
 
 // PlanPagesResult is the waves over rows, each with the list of its pages.
@@ -169,4 +178,40 @@ type ScopeResult struct {
 	Dark     []activities.Window `json:"dark,omitempty"`
 	// Unread counts the rows that could not be read in time.
 	Unread int `json:"unread,omitempty"`
+}
+
+// ScopeSignal brings a [ScopeResult] to its incident.
+type ScopeSignal struct {
+	Part   int         `json:"part"`
+	Result ScopeResult `json:"result"`
+}
+
+// SignalScope is how the reading of a part of the mass tells what it found.
+const SignalScope = "scope-result"
+
+// UnfoldInput asks for the plan of rows that were pulled: the calls and rungs of a wave
+// of items, under the strategy that was approved for them.
+type UnfoldInput struct {
+	Incident string                 `json:"incident"`
+	Rows     []page.Row             `json:"rows"`
+	Strategy playbooks.StrategyName `json:"strategy"`
+	Playbook playbooks.Playbook     `json:"playbook"`
+	Digest   string                 `json:"digest"`
+	Kinds    map[string]KindFacts   `json:"kinds"`
+	// From is the wave that they leave: it is among the gates, so that the same items
+	// never have the hash of another wave.
+	From int `json:"from"`
+}
+
+// FindInput looks rows up by fingerprint, short form or provider id.
+type FindInput struct {
+	Incident string   `json:"incident"`
+	Names    []string `json:"names"`
+	Lists    []string `json:"lists"`
+}
+
+// FindResult gives the row of each name, as its list has it, and the list.
+type FindResult struct {
+	Rows map[string]page.Row `json:"rows,omitempty"`
+	In   map[string]string   `json:"in,omitempty"`
 }

@@ -117,6 +117,9 @@ type Settings struct {
 	Holds []StandingHold `json:"holds,omitempty"`
 	// Virtual: waits go by the clock of a drill.
 	Virtual bool `json:"virtual,omitempty"`
+	// Large is from how many items on an incident keeps further ones as rows of pages
+	// (docs/design/0017); 0: never, as builds before did.
+	Large int `json:"large,omitempty"`
 	// Off are rules that a drill's negative control switched off. Only the lab's
 	// namespace accepts it.
 	Off []string `json:"off,omitempty"`
@@ -299,6 +302,10 @@ type ExpandInput struct {
 	Now      time.Time     `json:"now"`
 	Lookback time.Duration `json:"lookback"`
 	Evidence []Evidence    `json:"evidence,omitempty"`
+	// Large is from how many items on further ones come as rows of pages, 0: never.
+	// Known are lists of rows that are in scope already.
+	Large int      `json:"large,omitempty"`
+	Known []string `json:"known,omitempty"`
 }
 
 // Scoped is an item with what is known of it.
@@ -333,6 +340,8 @@ type ExpandResult struct {
 	Unseen []activities.Unseen `json:"unseen,omitempty"`
 	// Reachable counts the keys that the estate says could be reached.
 	Reachable int `json:"reachable"`
+	// Mass is further items as rows: all that the playbook's depth reaches.
+	Mass *MassPart `json:"mass,omitempty"`
 }
 
 // PlanInput asks for a plan over the items.
@@ -352,6 +361,9 @@ type PlanInput struct {
 	Kinds map[string]KindFacts `json:"kinds"`
 	// Malicious are uses that a person declared, by fingerprint.
 	Malicious map[string]int64 `json:"malicious,omitempty"`
+	// Paged are the waves over rows, to be sealed into the same plan: they come behind
+	// the others.
+	Paged *PlanPagesResult `json:"paged,omitempty"`
 }
 
 // PlanResult is the plan and the severity that the scope gives.
@@ -378,6 +390,8 @@ type SealInput struct {
 	Now       time.Time   `json:"now"`
 	// Chapters are kept histories, by hash.
 	Chapters []Chapter `json:"chapters,omitempty"`
+	// Lists are rows at their end, and those that no wave moves.
+	Lists []string `json:"lists,omitempty"`
 	// Extend: take view, plans and evidence from the bundle before.
 	Extend bool `json:"extend,omitempty"`
 }

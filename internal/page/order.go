@@ -16,7 +16,7 @@ const (
 	OrderPromote  = "promote"  // abuse was seen: cut now
 	OrderPull     = "pull"     // the incident moves them one by one
 	OrderAccept   = "accept"   // they end as somebody decided: As, Actor, Text, Until
-	OrderAttest   = "attest"   // a person says that their dependents have moved
+	OrderAttest   = "attest"   // a person says that their dependents have moved, or As "waived"
 	OrderTold     = "told"     // their owners were told
 	OrderResolve  = "resolve"  // what a person had to mend is mended; As "by-hand": done by a person, "adopted", "waived"
 	OrderOverride = "override" // the cut-off is now
@@ -91,6 +91,9 @@ func (f *Facts) obey(r *Row, o *Order, now time.Time) {
 		}
 	case OrderAttest:
 		r.Attested = true
+		if o.As == waived && !settledAdoption(r) {
+			r.Adoption = waived
+		}
 	case OrderTold:
 		r.Told = true
 	case OrderOverride:
