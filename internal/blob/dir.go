@@ -1,7 +1,6 @@
 package blob
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,9 +13,6 @@ import (
 	"rekey/internal/codec/keyring"
 	"rekey/internal/fsx"
 )
-
-// Stored form: magic, one byte length of the key id, the key id, the ciphertext.
-const blobMagic = "rekeyb1\n"
 
 // A Dir is a Store in a directory:
 //
@@ -31,6 +27,8 @@ type Dir struct {
 	write func(path string, data []byte) error
 	// openFile opens a journal's file; tests make its writes fail.
 	openFile func(path string) (file, error)
+	// made are the directories of blobs that are known to be there, durably.
+	made sync.Map
 
 	mu   sync.Mutex
 	open map[string]*journal // journals open in this process
@@ -56,12 +54,15 @@ func (d *Dir) path(hash string) (string, error) {
 	return filepath.Join(d.root, "sha256", digits[:2], digits[2:]), nil
 }
 
-// Put implements Store.
+// Put implements Store. What is new costs two syncs, of the file and of its directory.
 func (d *Dir) Put(ctx context.Context, plaintext []byte) (string, error) {
-	if len(plaintext) > MaxSize {
-		return "", fmt.Errorf("blob store: %d bytes are more than a blob holds (%d): split it into pages", len(plaintext), MaxSize)
+	if err := ctx.Err(); err != nil {
+		return "", err
 	}
-	hash := Hash(plaintext)
+	hash, err := sized(plaintext)
+	if err != nil {
+		return "", err
+	}
 	path, err := d.path(hash)
 	if err != nil {
 		return "", err
@@ -76,13 +77,29 @@ func (d *Dir) Put(ctx context.Context, plaintext []byte) (string, error) {
 	default:
 		return "", err
 	}
-	if err := fsx.MkdirPrivate(filepath.Dir(path)); err != nil {
+	if err := d.place(path, encode(d.keys, hash, plaintext)); err != nil {
 		return "", fmt.Errorf("blob store: %w", err)
 	}
-	if err := d.write(path, sealFrame(d.keys, keyring.Blob, hash, []byte(blobMagic), plaintext)); err != nil {
-		return "", fmt.Errorf("blob store: %w", fsx.Full(path, err))
-	}
 	return hash, nil
+}
+
+// place writes a file into its directory, which is made where it is missing.
+func (d *Dir) place(path string, stored []byte) error {
+	dir := filepath.Dir(path)
+	for again := false; ; again = true {
+		if _, known := d.made.Load(dir); !known {
+			// Whoever made it may have crashed before its name was durable.
+			if err := fsx.MkdirPrivate(dir); err != nil {
+				return err
+			}
+			d.made.Store(dir, true)
+		}
+		err := d.write(path, stored)
+		if again || !errors.Is(err, fs.ErrNotExist) {
+			return fsx.Full(path, err)
+		}
+		d.made.Delete(dir) // somebody has removed it
+	}
 }
 
 // Get implements Store.
@@ -94,29 +111,14 @@ func (d *Dir) Get(ctx context.Context, hash string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := fsx.ReadPrivate(path, MaxSize+1024)
+	data, err := fsx.ReadPrivate(path, int64(maxStored))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &NotFoundError{Hash: hash}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("blob store: %w", err)
 	}
-	body, ok := bytes.CutPrefix(data, []byte(blobMagic))
-	if !ok {
-		return nil, &CorruptError{Hash: hash, Why: "not a blob file"}
-	}
-	plain, err := openFrame(d.keys, keyring.Blob, hash, body)
-	var missing *keyring.MissingKeyError
-	if errors.As(err, &missing) {
-		return nil, fmt.Errorf("blob %s: %w", hash, err)
-	}
-	if err != nil {
-		return nil, &CorruptError{Hash: hash, Why: "does not decrypt", Err: err}
-	}
-	if Hash(plain) != hash {
-		return nil, &CorruptError{Hash: hash, Why: "holds other content"}
-	}
-	return plain, nil
+	return Decode(d.keys, hash, data)
 }
 
 // Has implements Store.
@@ -133,20 +135,4 @@ func (d *Dir) Has(ctx context.Context, hash string) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
-}
-
-// sealFrame appends key id and ciphertext to prefix.
-func sealFrame(keys *keyring.Keyring, u keyring.Usage, context string, prefix, plain []byte) []byte {
-	id, sealed := keys.Seal(u, context, plain)
-	out := make([]byte, 0, len(prefix)+1+len(id)+len(sealed))
-	out = append(append(append(out, prefix...), byte(len(id))), id...) //nolint:gosec // a key id is at most 64 bytes
-	return append(out, sealed...)
-}
-
-func openFrame(keys *keyring.Keyring, u keyring.Usage, context string, data []byte) ([]byte, error) {
-	if len(data) == 0 || len(data) < 1+int(data[0]) {
-		return nil, &keyring.CorruptError{ID: "?"}
-	}
-	n := 1 + int(data[0])
-	return keys.Open(u, string(data[1:n]), context, data[n:])
 }

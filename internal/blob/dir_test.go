@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -89,10 +90,20 @@ func TestBlobsAreEncryptedAndPrivate(t *testing.T) {
 }
 
 func TestDamageIsFoundAndMended(t *testing.T) {
+	for name, pages := range map[string][2][]byte{
+		"as it is": {[]byte("the page"), []byte("another page")},
+		"packed":   {bytes.Repeat([]byte("the page"), 100), bytes.Repeat([]byte("another page"), 100)},
+	} {
+		t.Run(name, func(t *testing.T) { damageIsFoundAndMended(t, pages[0], pages[1]) })
+	}
+}
+
+func damageIsFoundAndMended(t *testing.T, page, another []byte) {
+	t.Helper()
 	d := dir(t)
-	hash, err := d.Put(ctx, []byte("the page"))
+	hash, err := d.Put(ctx, page)
 	require.NoError(t, err)
-	other, err := d.Put(ctx, []byte("another page"))
+	other, err := d.Put(ctx, another)
 	require.NoError(t, err)
 	path, err := d.path(hash)
 	require.NoError(t, err)
@@ -109,6 +120,9 @@ func TestDamageIsFoundAndMended(t *testing.T) {
 		flipped[i] ^= 0x40
 		damages = append(damages, whole[:i], flipped)
 	}
+	// one form said to be the other
+	damages = append(damages, append([]byte(plainMagic), whole[len(plainMagic):]...), append([]byte(packedMagic), whole[len(packedMagic):]...))
+	damages = slices.DeleteFunc(damages, func(b []byte) bool { return bytes.Equal(b, whole) })
 	for i, damage := range damages {
 		require.NoError(t, os.WriteFile(path, damage, 0o600))
 		_, err := d.Get(ctx, hash)
@@ -116,11 +130,11 @@ func TestDamageIsFoundAndMended(t *testing.T) {
 		require.ErrorContains(t, err, hash, "the blob is named")
 	}
 	require.NoError(t, os.WriteFile(path, swapped, 0o600))
-	_, err = d.Put(ctx, []byte("the page"))
+	_, err = d.Put(ctx, page)
 	require.NoError(t, err)
 	got, err := d.Get(ctx, hash)
 	require.NoError(t, err)
-	require.Equal(t, "the page", string(got))
+	require.True(t, bytes.Equal(page, got))
 }
 
 func TestRotationKeepsOldBlobsReadable(t *testing.T) {

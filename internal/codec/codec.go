@@ -8,8 +8,7 @@
 // A large payload is packed before it is encrypted (metadata "rekey-pack": "deflate",
 // which the encryption binds): an incident's state is carried over whole when its run
 // continues as new, and 200 items late in their life are more than the 2 MB that the
-// server takes. A ciphertext's length then tells how repetitive the text is; no secret
-// is in any payload (docs/threat-notes.md), so there is nothing to guess from it.
+// server takes.
 //
 // Decode refuses everything else, so nobody who can write to the server can feed
 // plaintext to a worker. There is no exception: what Temporal keeps in the clear
@@ -21,10 +20,8 @@
 package codec
 
 import (
-	"bytes"
-	"compress/flate"
+	"errors"
 	"fmt"
-	"io"
 	"unicode/utf8"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -34,6 +31,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"rekey/internal/codec/keyring"
+	"rekey/internal/deflate"
 )
 
 const (
@@ -43,8 +41,6 @@ const (
 	KeyIDField = "rekey-key-id"
 	// PackField is the metadata field that says that the text was packed, and how.
 	PackField = "rekey-pack"
-	// deflated is RFC 1951 (https://www.rfc-editor.org/rfc/rfc1951).
-	deflated = "deflate"
 	// packFrom is the size from which a payload is packed; smaller ones are most of
 	// them, and cost more than they win.
 	packFrom = 256 << 10
@@ -95,8 +91,8 @@ func (c codec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error)
 		}
 		how := ""
 		if len(plain) >= packFrom && len(plain) <= maxUnpacked {
-			if packed := pack(plain); len(packed) < len(plain) {
-				how, plain = deflated, packed
+			if packed := deflate.Pack(plain); len(packed) < len(plain) {
+				how, plain = deflate.Name, packed
 			}
 		}
 		if len(plain) > MaxPayload {
@@ -126,7 +122,7 @@ func (c codec) Decode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error)
 			return nil, &MalformedError{"too large"}
 		}
 		how := string(p.GetMetadata()[PackField])
-		if how != "" && how != deflated {
+		if how != "" && how != deflate.Name {
 			return nil, &MalformedError{"packed in an unknown way: by a newer build?"}
 		}
 		plain, err := c.keys.Open(keyring.Payload, string(p.GetMetadata()[KeyIDField]), how, p.GetData())
@@ -146,25 +142,13 @@ func (c codec) Decode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error)
 	return out, nil
 }
 
-// pack deflates fast: it runs inside a workflow task.
-func pack(plain []byte) []byte {
-	var b bytes.Buffer
-	w, err := flate.NewWriter(&b, flate.BestSpeed)
-	if err != nil {
-		panic(err) // the level is a constant of the package
-	}
-	_, _ = w.Write(plain) // into memory
-	_ = w.Close()
-	return b.Bytes()
-}
-
 func unpack(packed []byte) ([]byte, error) {
-	plain, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), maxUnpacked+1))
+	plain, err := deflate.Unpack(packed, maxUnpacked)
+	if errors.Is(err, deflate.ErrTooLarge) {
+		return nil, &MalformedError{"too large"}
+	}
 	if err != nil {
 		return nil, &MalformedError{"it does not unpack"}
-	}
-	if len(plain) > maxUnpacked {
-		return nil, &MalformedError{"too large"}
 	}
 	return plain, nil
 }
