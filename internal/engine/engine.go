@@ -73,6 +73,10 @@ func (e *Engine) Activities() map[string]any {
 		workflows.ActivityAlarm:    e.RaiseAlarm,
 		workflows.ActivityArchive:  e.Archive,
 
+		workflows.ActivityPin:  e.Pin,
+		workflows.ActivityList: e.List,
+		workflows.ActivitySort: e.Sort,
+
 		workflows.ActivityRender:     e.Render,
 		workflows.ActivityNoticeText: e.NoticeText,
 	}

@@ -336,16 +336,24 @@ func (f *Facts) read(r *Row, a activities.Attempt, now time.Time) {
 		r.again(backoff(r.Failures), "repeated after a failure", now)
 		return
 	}
-	res := a.Inspect
-	if res == nil {
-		res = &activities.InspectResult{Unseen: []activities.Unseen{
-			{Source: r.Provider, Why: a.Detail, Permission: a.Permission}, {Source: "uses", Why: a.Detail, Permission: a.Permission},
-		}}
+	if a.Inspect == nil {
+		f.unread(r, []activities.Unseen{{Source: r.Provider, Why: a.Detail, Permission: a.Permission}, {Source: "uses", Why: a.Detail, Permission: a.Permission}})
+		return
 	}
-	if res.Principal != "" {
-		r.Principal = res.Principal
+	if a.Inspect.Principal != "" {
+		r.Principal = a.Inspect.Principal
 	}
-	r.Roles = res.Roles
+	r.Roles = a.Inspect.Roles
+	r.keep(*a.Inspect)
+}
+
+// unread notes what of the row could not be read, and that it is not asked again.
+func (f *Facts) unread(r *Row, why []activities.Unseen) {
+	r.keep(activities.InspectResult{Unseen: why})
+}
+
+// keep takes a reading of the scope; the row waits for the plan then.
+func (r *Row) keep(res activities.InspectResult) {
 	if b, err := canon.JSON(res); err == nil {
 		r.Reading = b
 	}

@@ -43,8 +43,13 @@ const (
 	waived      = "waived"
 )
 
-// Begin sets a row on the way of a wave. One that has been on its way goes on.
+// Begin sets a row on the way of a wave, or of the reading of the scope. One that has
+// been on its way goes on.
 func (f *Facts) Begin(r *Row, now time.Time) {
+	if f.Scope {
+		f.inspect(r)
+		return
+	}
 	if r.Strategy == "" || r.Death == "" {
 		r.Death, r.Adoption = alive, notWanted
 		if r.Adopt {
@@ -52,6 +57,26 @@ func (f *Facts) Begin(r *Row, now time.Time) {
 		}
 	}
 	r.Strategy = string(f.Strategy)
+	f.decide(r, now)
+}
+
+// inspect has the row read. What the provider has no way to read is unseen: "uses" is
+// the source whose absence makes every fact about use unknown.
+func (f *Facts) inspect(r *Row) {
+	if f.kind(r).has(activities.Inspect) {
+		r.Next = Next{Verb: activities.Inspect}
+		return
+	}
+	f.unread(r, []activities.Unseen{{Source: "uses", Why: "the provider has no Inspect for " + r.Kind}})
+}
+
+// Wake decides anew of a row whose wait is over: it waited for nothing but a time, or
+// for notices that the cut-off has overtaken.
+func (f *Facts) Wake(r *Row, now time.Time) {
+	n := &r.Next
+	if n.Due.IsZero() || now.Before(n.Due.Time) || n.Verb != "" || (n.Gate != "" && n.Gate != GateNotice) {
+		return
+	}
 	f.decide(r, now)
 }
 

@@ -156,12 +156,12 @@ func (f *Facts) resolve(r *Row, o *Order, now time.Time) {
 // most Size rows. Rows and groups are in a stable order.
 func Sort(rows []Row) [][]Row {
 	slices.SortStableFunc(rows, func(a, b Row) int {
-		return cmp.Or(strings.Compare(key(&a), key(&b)), strings.Compare(a.FP, b.FP))
+		return cmp.Or(strings.Compare(a.Group(), b.Group()), strings.Compare(a.FP, b.FP))
 	})
 	var out [][]Row
 	for i := 0; i < len(rows); {
 		j := i
-		for j < len(rows) && j-i < Size && key(&rows[j]) == key(&rows[i]) {
+		for j < len(rows) && j-i < Size && rows[j].Group() == rows[i].Group() {
 			j++
 		}
 		out = append(out, rows[i:j:j])
@@ -170,8 +170,9 @@ func Sort(rows []Row) [][]Row {
 	return out
 }
 
-// key names the group of a row.
-func key(r *Row) string {
+// Group names the group of a row: those with the same name need the same next, of the
+// same account.
+func (r *Row) Group() string {
 	n := &r.Next
 	due := ""
 	if !n.Due.IsZero() {
