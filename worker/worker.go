@@ -135,6 +135,7 @@ type Registry interface {
 func Register(r Registry) {
 	r.RegisterWorkflowWithOptions(workflows.Incident, workflow.RegisterOptions{Name: workflows.TypeIncident})
 	r.RegisterWorkflowWithOptions(workflows.Wave, workflow.RegisterOptions{Name: workflows.TypeWave})
+	r.RegisterWorkflowWithOptions(workflows.Scope, workflow.RegisterOptions{Name: workflows.TypeScope})
 	r.RegisterWorkflowWithOptions(workflows.Watch, workflow.RegisterOptions{Name: workflows.TypeWatch})
 	r.RegisterWorkflowWithOptions(workflows.Notices, workflow.RegisterOptions{Name: workflows.TypeNotices})
 	r.RegisterWorkflowWithOptions(workflows.Register, workflow.RegisterOptions{Name: workflows.TypeRegister})

@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"rekey/internal/event"
+	"rekey/internal/page"
 	"rekey/internal/plan"
 	"rekey/internal/view"
 	"rekey/playbooks"
@@ -52,6 +53,11 @@ func (r *incident) replan(ctx workflow.Context) error {
 			in.Items = append(in.Items, s)
 		}
 	}
+	paged, err := r.planMass(ctx)
+	if err != nil {
+		return err
+	}
+	in.Paged = paged
 	res, err := engineCall[PlanResult](ctx, r.clk, engine, ActivityPlan, fmt.Sprintf("plan version %d", in.Version), in)
 	if err != nil {
 		return err
@@ -249,6 +255,9 @@ func (r *incident) act(ctx workflow.Context) error {
 		if r.wave(w.Hash) != nil || r.allHeld(itemFPs(w)) {
 			continue
 		}
+		if w.List != "" && (!r.massRoom() || slices.ContainsFunc(r.heldFPs(), func(name string) bool { return r.named(name, w.N) })) {
+			continue
+		}
 		need := r.pb.ApprovalFor(w.Strategy)
 		if need.Policy {
 			if err := r.start(ctx, w, false); err != nil {
@@ -291,6 +300,12 @@ func (r *incident) mayStart(ctx workflow.Context) bool {
 
 // start starts a wave as a child that outlives any run of the incident.
 func (r *incident) start(ctx workflow.Context, w plan.Wave, voted bool) error {
+	return r.launch(ctx, w, WaveRun{Voted: voted}, func(*WaveInput) {})
+}
+
+// launch is start for a run of which something is known already; more adds to its input.
+func (r *incident) launch(ctx workflow.Context, w plan.Wave, run WaveRun, more func(*WaveInput)) error {
+	voted := run.Voted
 	defer r.clk.working()()
 	r.enter(ctx, phaseAct)
 	in := WaveInput{
@@ -334,22 +349,30 @@ func (r *incident) start(ctx workflow.Context, w plan.Wave, voted bool) error {
 		}
 	}
 	// In the books before the first event of it can come.
-	r.st.Waves = append(r.st.Waves, WaveRun{Wave: w, State: waveRunning, Voted: voted})
-	run := &r.st.Waves[len(r.st.Waves)-1]
+	run.Wave, run.State = w, waveRunning
+	r.st.Waves = append(r.st.Waves, run)
+	begun := &r.st.Waves[len(r.st.Waves)-1]
+	more(&in)
 	for {
-		in.Wave = run.Wave
-		err := r.child(ctx, WaveID(r.in.ID, run.Wave.N), w.Describe(), TypeWave, in)
+		in.Wave = begun.Wave
+		if w.List != "" {
+			r.startMass(ctx, &in, begun.Wave)
+		}
+		err := r.child(ctx, WaveID(r.in.ID, begun.Wave.N), w.Describe(), TypeWave, in)
 		if err == nil {
 			break
 		}
 		if !temporal.IsWorkflowExecutionAlreadyStartedError(err) {
-			return fmt.Errorf("wave %d: %w", run.Wave.N, err)
+			return fmt.Errorf("wave %d: %w", begun.Wave.N, err)
 		}
 		// A wave of an earlier life that nobody knows of runs under this number. It
 		// is not ours: its items and its approval are others.
-		run.Wave.N++
+		begun.Wave.N++
 	}
-	n := run.Wave.N
+	n := begun.Wave.N
+	if w.List != "" {
+		r.st.Mass.Waves = append(r.st.Mass.Waves, MassWave{N: n, Items: w.Count, Tally: page.Tally{Items: w.Count}})
+	}
 	for i := range r.st.Plan.Waves {
 		if pw := &r.st.Plan.Waves[i]; pw.Hash == w.Hash {
 			pw.N = n

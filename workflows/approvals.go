@@ -210,6 +210,10 @@ func (r *incident) decided(ctx workflow.Context, a Approval) {
 // so that no call is under way behind the decision.
 func (r *incident) acceptItems(ctx workflow.Context, a Approval) {
 	for _, fp := range a.Items {
+		if isName(fp) || r.item(fp) == nil {
+			r.acceptRows(ctx, fp, a)
+			continue
+		}
 		v := r.viewOf(fp)
 		again := v.EndState == endAccepted && a.As == endAccepted // a new end for a risk that lapsed
 		if v.EndState != "" && !again {

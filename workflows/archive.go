@@ -35,7 +35,7 @@ const changeArchive = "archive-chapters"
 // IncidentTypes are the workflow types whose runs are part of an incident: all of
 // them are kept before Temporal forgets them, and are in its bundle.
 func IncidentTypes() []string {
-	return []string{TypeIncident, TypeWave, TypeWatch, TypeRecord, TypeNotices}
+	return []string{TypeIncident, TypeScope, TypeWave, TypeWatch, TypeRecord, TypeNotices}
 }
 
 // archiver keeps what finished before or below a run, so that retention cannot take

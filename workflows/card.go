@@ -31,7 +31,7 @@ func (r *incident) card() notify.Card {
 		Incident: r.in.ID, Title: clip(r.pb.Title, phraseMost), Phase: st.Phase, State: st.State, Severity: st.Severity,
 		Opened: st.Opened, Contained: st.Contained, Closed: st.Closed, UI: r.ui(),
 		Chat:  slices.Contains(r.set.Channels, statement.MethodSlack) && r.restsOn(statement.MethodSlack) == "",
-		Scope: notify.Scope{Version: st.ScopeVersion, Items: len(st.Items), Open: len(r.openItems()), Reachable: max(st.Reachable, len(st.Items)), Unseen: len(st.Unseen), Dark: len(st.Dark)},
+		Scope: notify.Scope{Version: st.ScopeVersion, Items: r.size(), Open: r.openCount(), Reachable: max(st.Reachable, r.size()), Unseen: len(st.Unseen), Dark: len(st.Dark)},
 	}
 	if len(st.Reports) > 0 {
 		c.Key, c.Reporter = keyName(st.Reports[0].Key), st.Reports[0].Actor

@@ -38,6 +38,11 @@ func (r *incident) handlers(ctx workflow.Context) error {
 			return err
 		}
 	}
+	if r.set.Large > 0 {
+		if err := workflow.SetQueryHandler(ctx, QueryPages, func() (PagesState, error) { return r.massLists(), nil }); err != nil {
+			return err
+		}
+	}
 	acts := []struct {
 		name string
 		do   func(workflow.Context, statement.Statement, string) (Decision, *refusal)
@@ -301,15 +306,42 @@ func (r *incident) cast(ctx workflow.Context, s statement.Statement, verdict str
 	return Decision{Approval: a.ID, State: a.State, Votes: yes, Needed: a.Needed}, nil
 }
 
-// itemsOf turns the names in a statement into fingerprints.
-func (r *incident) itemsOf(s statement.Statement) ([]string, *refusal) {
+// itemsOf turns the names in a statement into fingerprints. In a large incident a name
+// may stand for many: "all", or "wave/3" for the rows of that wave; those stay as they
+// are.
+func (r *incident) itemsOf(ctx workflow.Context, s statement.Statement) ([]string, *refusal) {
 	out := make([]string, 0, len(s.Items))
+	var rows []string // no item has this name
 	for _, name := range s.Items {
 		fp, err := r.resolveItem(name)
-		if err != nil {
+		switch {
+		case err == nil:
+			out = append(out, fp)
+		case r.st.Mass != nil && r.isMany(name):
+			out = append(out, name)
+			if name == allItems {
+				out = append(out, r.fps()...)
+			}
+		default:
+			rows = append(rows, name)
+		}
+	}
+	if len(rows) == 0 {
+		return out, nil
+	}
+	var found FindResult
+	if r.st.Mass != nil {
+		var err error
+		if found, err = r.find(ctx, rows); err != nil {
+			return nil, &refusal{view.CodeInvalid, "the rows of this incident could not be read", "try again; `rekey doctor` looks at the blob store"}
+		}
+	}
+	for _, name := range rows {
+		row, ok := found.Rows[name]
+		if !ok {
 			return nil, &refusal{view.CodeNotFound, fmt.Sprintf("no item %q in scope", name), "`rekey incident items " + r.in.ID + "` lists them"}
 		}
-		out = append(out, fp)
+		out = append(out, row.FP)
 	}
 	return out, nil
 }

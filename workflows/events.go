@@ -56,8 +56,21 @@ func (r *incident) takeEvent(ctx workflow.Context, e WaveEvent) {
 		}
 	case waveNotices:
 		r.telling(e.Wave)
+	case waveTally:
+		if m := r.massWave(e.Wave); m != nil && e.Tally != nil {
+			m.Tally = *e.Tally
+		}
+	case wavePulled:
+		r.takePulled(ctx, e.Wave, e.Rows)
 	case waveEnded:
 		w.State = waveOver
+		if m := r.massWave(e.Wave); m != nil {
+			m.List = e.List
+		}
+		r.chapters.pin(e.Chapters)
+		if w.From > 0 {
+			r.command(ctx, w.From, WaveCommand{Kind: cmdReturned, FPs: itemFPs(w.Wave)})
+		}
 		r.waveOver(ctx, *w)
 		r.chapters.keep(ctx, WaveID(r.in.ID, w.Wave.N), "")
 	}

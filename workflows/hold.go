@@ -85,10 +85,11 @@ func (r *incident) tellHolds(ctx workflow.Context, fps []string, kind string) {
 			r.command(ctx, w.Wave.N, WaveCommand{Kind: kind, FPs: mine})
 		}
 	}
+	r.tellMass(ctx, fps, WaveCommand{Kind: kind})
 }
 
 func (r *incident) doHold(ctx workflow.Context, s statement.Statement, _ string) (Decision, *refusal) {
-	fps, no := r.itemsOf(s)
+	fps, no := r.itemsOf(ctx, s)
 	if no != nil {
 		return Decision{}, no
 	}
@@ -109,7 +110,7 @@ func (r *incident) doHold(ctx workflow.Context, s statement.Statement, _ string)
 }
 
 func (r *incident) doRelease(ctx workflow.Context, s statement.Statement, _ string) (Decision, *refusal) {
-	fps, no := r.itemsOf(s)
+	fps, no := r.itemsOf(ctx, s)
 	if no != nil {
 		return Decision{}, no
 	}

@@ -25,7 +25,7 @@ func TestImports(t *testing.T) {
 	require.NotEmpty(t, ours["rekey/workflows"])
 	plain := map[string]bool{
 		"rekey/workflows": true, "rekey/activities": true, "rekey/activities/notify": true, "rekey/playbooks": true, "rekey/internal/canon": true, "rekey/internal/event": true,
-		"rekey/internal/plan": true, "rekey/internal/secret": true, "rekey/internal/statement": true, "rekey/internal/view": true,
+		"rekey/internal/page": true, "rekey/internal/plan": true, "rekey/internal/secret": true, "rekey/internal/statement": true, "rekey/internal/view": true,
 	}
 	never := []string{"os", "os/", "net", "net/http", "log/slog", "math/rand", "crypto/rand", "github.com/spf13/viper", "cel.dev/", "go.temporal.io/server", "go.temporal.io/sdk/activity", "go.temporal.io/sdk/client", "go.temporal.io/sdk/worker"}
 	// What plain types need of these: a provider is opened with an HTTP client, and a

@@ -56,6 +56,9 @@ func Incident(ctx workflow.Context, in IncidentInput) error {
 	workflow.Go(ctx, r.takeReports)
 	workflow.Go(ctx, r.takeEvents)
 	workflow.Go(ctx, r.takeNotices)
+	if in.Settings.Large > 0 {
+		workflow.Go(ctx, r.takeScopes)
+	}
 	r.follow(ctx)
 	for n := range r.st.Waves {
 		r.pump(ctx, r.st.Waves[n].Wave.N)
@@ -149,6 +152,9 @@ func (r *incident) turn(ctx workflow.Context) (bool, error) {
 		if err := r.replan(ctx); err != nil {
 			return false, err
 		}
+	}
+	if err := r.movePulled(ctx); err != nil {
+		return false, err
 	}
 	if err := r.act(ctx); err != nil {
 		return false, err
@@ -291,6 +297,16 @@ func (r *incident) drainSignals(ctx workflow.Context) {
 		}
 		r.takeNotice(ctx, e)
 	}
+	if r.set.Large > 0 {
+		scopes := workflow.GetSignalChannel(ctx, SignalScope)
+		for {
+			var s ScopeSignal
+			if !scopes.ReceiveAsync(&s) {
+				break
+			}
+			r.takeScope(ctx, s)
+		}
+	}
 	r.clk.drain(ctx)
 }
 
@@ -422,6 +438,9 @@ func (r *incident) hasSecrets() bool {
 		}
 	}
 	for _, w := range r.st.Waves {
+		if w.Wave.List != "" {
+			return true // its rows may be replaced
+		}
 		for _, it := range w.Wave.Items {
 			if it.Adopt {
 				return true

@@ -81,6 +81,8 @@ type IncidentState struct {
 	// they are told.
 	Notices     []NoticesRun  `json:"notices,omitempty"`
 	NoticeViews []view.Notice `json:"notice_views,omitempty"`
+	// Mass is the items that are rows of pages; nil: there are none.
+	Mass *Mass `json:"mass,omitempty"`
 }
 
 func newState(next int) *IncidentState {
@@ -106,6 +108,8 @@ type WaveRun struct {
 	// again after their end here. Promoted were told to be cut now.
 	Redone   []string `json:"redone,omitempty"`
 	Promoted []string `json:"promoted,omitempty"`
+	// From is the wave over pages that its items were pulled out of.
+	From int `json:"from,omitempty"`
 }
 
 // has tells whether the wave moves, or has moved, an item.

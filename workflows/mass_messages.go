@@ -42,10 +42,16 @@ type Mass struct {
 	// Left are rows whose strategy calls no provider, or that a hold kept out of the
 	// plan: people decide of them together.
 	Left []MassLeft `json:"left,omitempty"`
-	// Planned is the list of rows that the current plan was made of.
-	Planned string `json:"planned,omitempty"`
 	// Pulled counts rows that were made items of their own.
 	Pulled int `json:"pulled,omitempty"`
+	// Out are rows that are items of the incident now, Asked those that a wave was asked
+	// to give back, Pulls those that came and wait for a wave of their own.
+	Out   []string   `json:"out,omitempty"`
+	Asked []string   `json:"asked,omitempty"`
+	Pulls []MassPull `json:"pulls,omitempty"`
+	// Plan is the plan over the rows, PlannedFor what it was made of.
+	Plan       *PlanPagesResult `json:"plan,omitempty"`
+	PlannedFor string           `json:"planned_for,omitempty"`
 }
 
 // A MassPart is the rows that one scope version added.
@@ -54,6 +60,8 @@ type MassPart struct {
 	List    string `json:"list"`           // as the estate gave them
 	Read    string `json:"read,omitempty"` // with what the provider says of them
 	N       int    `json:"n"`
+	// Scope is the number of the workflow that reads it.
+	Scope int `json:"scope,omitempty"`
 }
 
 // A MassWave is how the rows of a wave stand.
@@ -131,8 +139,8 @@ type PlanPagesInput struct {
 	Digest   string             `json:"digest"`
 	Lists    []string           `json:"lists"`
 	// Items are the incident's items besides, for facts over the whole scope.
-	Items  []Scoped             `json:"items"`
-	Report Report               `json:"report"`
+	Items  []Scoped `json:"items"`
+	Report Report   `json:"report"`
 	// Held are rows that a hold names; Out those that are items of the incident now, or
 	// have ended by decision: they are not planned. AllHeld: a hold names all rows.
 	Held    []string  `json:"held,omitempty"`
@@ -157,27 +165,35 @@ type PlanPagesResult struct {
 	Rules map[string]int `json:"rules,omitempty"`
 }
 
-// ScopeInput starts the reading of a part of the mass.
+// ScopeInput starts the reading of a part of the mass, or its next run.
 type ScopeInput struct {
-	Incident string           `json:"incident"`
-	Part     int              `json:"part"`
-	List     string           `json:"list"`
-	Facts    page.Facts       `json:"facts"`
-	Settings Settings         `json:"settings"`
-	Until    time.Time        `json:"until"`
-	Now      time.Time        `json:"now"`
-	State    *PagesRun        `json:"state,omitempty"`
-	Keys     []activities.Key `json:"keys,omitempty"`
+	Incident string     `json:"incident"`
+	Part     int        `json:"part"`
+	List     string     `json:"list"`
+	Facts    page.Facts `json:"facts"` // Scope false: the rows are claimed only
+	Settings Settings   `json:"settings"`
+	Until    time.Time  `json:"until"`
+	Now      time.Time  `json:"now"`
+	ClockSeq int64      `json:"clock_seq,omitempty"`
+	// State and Found are what a run hands to the next one.
+	State    *PagesRun    `json:"state,omitempty"`
+	Found    *ScopeResult `json:"found,omitempty"`
+	Chapters []Chapter    `json:"chapters,omitempty"`
 }
 
 // ScopeResult is what was read.
 type ScopeResult struct {
 	List     string              `json:"list"`
+	N        int                 `json:"n"`
 	Findings []page.Found        `json:"findings,omitempty"`
 	Unseen   []activities.Unseen `json:"unseen,omitempty"`
 	Dark     []activities.Window `json:"dark,omitempty"`
 	// Unread counts the rows that could not be read in time.
 	Unread int `json:"unread,omitempty"`
+	// Conflicts are keys of other incidents, MoreConflicts counts those without room.
+	Conflicts     []Scoped  `json:"conflicts,omitempty"`
+	MoreConflicts int       `json:"more_conflicts,omitempty"`
+	Chapters      []Chapter `json:"chapters,omitempty"`
 }
 
 // ScopeSignal brings a [ScopeResult] to its incident.

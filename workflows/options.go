@@ -92,6 +92,28 @@ const (
 	// secretLife is how long a sealed secret lives at most (design section 8).
 	secretLife = 72 * time.Hour
 
+	// passLimit bounds one pass over pages. The runner gives back what its budget does
+	// not let it call in some twenty seconds; 500 slow calls, 32 at once, take longer.
+	passLimit = 10 * time.Minute
+	// sortLimit bounds the engine's work on pages: 50 of them are read and written in
+	// seconds; a slow disk takes longer.
+	sortLimit = 10 * time.Minute
+	// passesAtOnce is how many passes of a wave are under way: one is called while
+	// others are read and written. The calls at once are bounded by the account.
+	passesAtOnce = 4
+	// massWaves is how many waves over pages run at once: the next ones keep what the
+	// first need short. What is approved and waits is shown.
+	massWaves = 4
+	// pulledAtOnce bounds the rows that are items of their own at the same time.
+	pulledAtOnce = 50
+	// tallyPause is the least time between two counts that a wave sends its incident.
+	tallyPause = 5 * time.Second
+
+	// LargeFrom is from how many items on an incident keeps further ones as rows of
+	// pages: a small one shows each call by itself in the Temporal UI, and 200 items
+	// cost some ten thousand events already.
+	LargeFrom = 200
+
 	// WaveItems bounds a wave so that its history stays far below 10,000 events:
 	// an item costs up to some hundred.
 	WaveItems = 10
@@ -130,6 +152,19 @@ func providerOptions(ctx workflow.Context, v activities.Verb, k activities.Key, 
 		TaskQueue:              AccountQueue(k.Provider, k.Account),
 		ScheduleToStartTimeout: unserved,
 		StartToCloseTimeout:    limit,
+		HeartbeatTimeout:       heartbeat,
+		RetryPolicy:            &temporal.RetryPolicy{MaximumAttempts: 1},
+		Summary:                summary(what),
+		WaitForCancellation:    true,
+	})
+}
+
+// pageOptions are for one pass over pages: like [providerOptions].
+func pageOptions(ctx workflow.Context, queue, what string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		TaskQueue:              queue,
+		ScheduleToStartTimeout: unserved,
+		StartToCloseTimeout:    passLimit,
 		HeartbeatTimeout:       heartbeat,
 		RetryPolicy:            &temporal.RetryPolicy{MaximumAttempts: 1},
 		Summary:                summary(what),

@@ -66,19 +66,28 @@ func (r *incident) doResolve(ctx workflow.Context, s statement.Statement, _ stri
 // tell passes a person's word about items on to their waves: that the dependents
 // have moved, or that the cut-off is now.
 func (r *incident) tell(ctx workflow.Context, s statement.Statement, kind string) (Decision, *refusal) {
-	fps, no := r.itemsOf(s)
+	fps, no := r.itemsOf(ctx, s)
 	if no != nil {
 		return Decision{}, no
 	}
 	if len(fps) == 0 {
 		return Decision{}, &refusal{view.CodeInvalid, "say which items it is about", "give --item"}
 	}
+	var many []string // rows, and names of many
 	for _, fp := range fps {
+		if isName(fp) || r.item(fp) == nil {
+			many = append(many, fp)
+			continue
+		}
 		if w := r.waveN(r.viewOf(fp).Wave); w == nil || w.State != waveRunning {
 			return Decision{}, &refusal{view.CodeNotFound, "no wave moves " + r.viewOf(fp).Short, "`rekey incident show " + r.in.ID + "` says where it stands"}
 		}
 	}
+	r.tellMass(ctx, many, WaveCommand{Kind: kind, As: s.As, Actor: s.Actor, Text: s.Text})
 	for _, fp := range fps {
+		if slices.Contains(many, fp) {
+			continue
+		}
 		r.command(ctx, r.viewOf(fp).Wave, WaveCommand{Kind: kind, FPs: []string{fp}, Actor: s.Actor, Text: s.Text})
 	}
 	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventHumanDone, Actor: s.Actor, Auth: s.Method, Result: s.As, Attrs: map[string]string{"items": strings.Join(shorts(fps), ","), "says": s.Text}})
@@ -87,7 +96,7 @@ func (r *incident) tell(ctx workflow.Context, s statement.Statement, kind string
 
 // resolveItems opens the vote about an end state that people decide.
 func (r *incident) resolveItems(ctx workflow.Context, s statement.Statement) (Decision, *refusal) {
-	fps, no := r.itemsOf(s)
+	fps, no := r.itemsOf(ctx, s)
 	if no != nil {
 		return Decision{}, no
 	}
@@ -96,6 +105,9 @@ func (r *incident) resolveItems(ctx workflow.Context, s statement.Statement) (De
 			if h.ID == s.Task && h.FP != "" {
 				fps = []string{h.FP}
 			}
+		}
+		if name := r.leftOf(s.Task); name != "" {
+			fps = []string{name}
 		}
 	}
 	switch {
@@ -129,6 +141,12 @@ func (r *incident) resolveItems(ctx workflow.Context, s statement.Statement) (De
 // a name to it.
 func (r *incident) toCustomer(ctx workflow.Context, s statement.Statement, fps []string) (Decision, *refusal) {
 	for _, fp := range fps {
+		if fp == leftItems+string(playbooks.NotifyOnly) {
+			continue
+		}
+		if isName(fp) || r.item(fp) == nil {
+			return Decision{}, &refusal{view.CodeInvalid, shorts([]string{fp})[0] + " is ours: a customer cannot end it", "revoke it, or accept the risk"}
+		}
 		v := r.viewOf(fp)
 		if v.Strategy != string(playbooks.NotifyOnly) {
 			return Decision{}, &refusal{view.CodeInvalid, v.Short + " is ours: a customer cannot end it", "revoke it, or accept the risk"}
@@ -144,6 +162,9 @@ func (r *incident) doClose(ctx workflow.Context, s statement.Statement, _ string
 	open := r.openItems()
 	if len(open) > 0 {
 		return Decision{}, &refusal{view.CodeInvalid, fmt.Sprintf("%d of %d items are not in a proven end state: %s", len(open), len(r.st.Items), strings.Join(shorts(open), ", ")), "`rekey incident show " + r.in.ID + "` says what each waits for"}
+	}
+	if n := r.openCount(); n > 0 {
+		return Decision{}, &refusal{view.CodeInvalid, fmt.Sprintf("%d of %d items are not in a proven end state", n, r.size()), "`rekey incident items " + r.in.ID + "` says what each waits for"}
 	}
 	for _, h := range r.st.Humans {
 		if h.State == "open" {

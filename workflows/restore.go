@@ -18,7 +18,7 @@ import (
 func (r *incident) doRestore(ctx workflow.Context, s statement.Statement, _ string) (Decision, *refusal) {
 	const longest = 60 * time.Minute // capability C37
 	need := r.pb.Approvals[playbooks.ApproveRestore]
-	fps, no := r.itemsOf(s)
+	fps, no := r.itemsOf(ctx, s)
 	if no != nil {
 		return Decision{}, no
 	}

@@ -25,12 +25,18 @@ func (r *incident) scope(ctx workflow.Context) error {
 	if r.st.ScopeVersion == 0 {
 		r.enter(ctx, phaseScope)
 	}
+	if err := r.outOfMass(ctx); err != nil {
+		return err
+	}
 	before := r.fps()
 	read := map[string]bool{}
 	for _, s := range r.st.Items {
 		read[s.Key.FP] = s.Reading != nil && !reread
 	}
 	for _, rep := range r.st.Reports {
+		if r.st.Mass != nil && slices.Contains(r.st.Mass.Asked, rep.Key.FP) {
+			continue // its wave gives it back
+		}
 		r.addItem(Scoped{Key: rep.Key, Alias: rep.Alias, Secret: rep.Secret, Basis: "report", Why: "reported by " + rep.Source, Exposure: rep.Exposure, Copies: rep.Copies})
 		for _, e := range rep.Evidence {
 			r.keep(e)
@@ -65,7 +71,7 @@ func (r *incident) scope(ctx workflow.Context) error {
 	added, removed := diff(r.fps(), before), diff(before, r.fps())
 	r.st.ScopeVersion++
 	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventScope, Attrs: map[string]string{
-		"version": itoa(r.st.ScopeVersion), "items": itoa(len(r.st.Items)), "reachable": itoa(max(r.st.Reachable, len(r.st.Items))),
+		"version": itoa(r.st.ScopeVersion), "items": itoa(r.size()), "reachable": itoa(max(r.st.Reachable, r.size())),
 		"added": strings.Join(shorts(added), ","), "removed": strings.Join(shorts(removed), ","), "unseen": itoa(len(r.st.Unseen)), "dark": itoa(len(r.st.Dark)),
 	}})
 	r.voidVotes(ctx)
@@ -193,11 +199,27 @@ func (r *incident) copies(s Scoped) []string {
 
 // expand asks the estate for what the items reach.
 func (r *incident) expand(ctx workflow.Context, depth int) (bool, error) {
-	res, err := engineCall[ExpandResult](ctx, r.clk, engine, ActivityExpand, "what the estate knows", ExpandInput{
+	in := ExpandInput{
 		Incident: r.in.ID, Items: r.st.Items, Depth: depth, Now: r.clk.Now(ctx), Lookback: r.pb.Scope.Lookback.Std(), Evidence: r.st.Evidence,
-	})
+	}
+	limit := engine
+	if r.set.Large > 0 {
+		in.Large, in.Depth = r.set.Large, r.pb.Scope.Depth-depth+1
+		if r.st.Mass != nil {
+			for _, p := range r.st.Mass.Parts {
+				in.Known = append(in.Known, p.List)
+			}
+		}
+		limit = sortLimit
+	}
+	res, err := engineCall[ExpandResult](ctx, r.clk, limit, ActivityExpand, "what the estate knows", in)
 	if err != nil {
 		return false, err
+	}
+	if res.Mass != nil {
+		if err := r.addMass(ctx, *res.Mass); err != nil {
+			return false, err
+		}
 	}
 	grew := false
 	for _, s := range res.Items {
@@ -255,10 +277,15 @@ func (r *incident) claim(ctx workflow.Context) error {
 		if r.inWave(s.Key.FP) {
 			continue // it moves here already: said, and not stopped half way
 		}
-		h := r.human(ctx, view.Human{FP: s.Key.FP, What: fmt.Sprintf("%s belongs to incident %s: see there, then resolve --as accepted-risk or never-existed-proven here", s.Key.Short(), owner)})
-		r.leave(s.Key.FP, h.ID)
+		r.conflict(ctx, s.Key, owner)
 	}
 	return nil
+}
+
+// conflict opens the step for a key that is another incident's.
+func (r *incident) conflict(ctx workflow.Context, k activities.Key, owner string) {
+	h := r.human(ctx, view.Human{FP: k.FP, What: fmt.Sprintf("%s belongs to incident %s: see there, then resolve --as accepted-risk or never-existed-proven here", k.Short(), owner)})
+	r.leave(k.FP, h.ID)
 }
 
 // preserve keeps the readings and reports as evidence before anything is

@@ -39,6 +39,9 @@ func (r *incident) dangling() int {
 			}
 		}
 	}
+	if ends := r.massEnds(); !r.falseAlarm() {
+		n += ends[endAccepted] + ends[endCustomer]
+	}
 	for _, h := range r.st.Humans {
 		if h.State == "open" {
 			n++
@@ -55,6 +58,11 @@ func (r *incident) dangling() int {
 // falseAlarm tells whether people said that nothing of this was real: then no item
 // was killed, and an accepted risk is none (design section 3).
 func (r *incident) falseAlarm() bool {
+	for end, n := range r.massEnds() { //workflowcheck:ignore any
+		if n > 0 && end != endNever && end != endAccepted {
+			return false
+		}
+	}
 	return r.st.FalseAlarm && !slices.ContainsFunc(r.st.Items, func(s Scoped) bool {
 		end := r.peek(s.Key.FP).EndState
 		return end != endNever && end != endAccepted
@@ -71,7 +79,7 @@ func (r *incident) settleUp(ctx workflow.Context) (bool, error) {
 		}
 	}
 	if r.unsettled() {
-		if len(r.openItems()) > 0 {
+		if r.openCount() > 0 {
 			r.st.Contained = time.Time{} // a later finding takes it back
 		}
 		if r.st.Contained.IsZero() {
@@ -106,14 +114,14 @@ func (r *incident) settleUp(ctx workflow.Context) (bool, error) {
 // unsettled tells whether an item is not in an end state, or evidence may bring
 // another one.
 func (r *incident) unsettled() bool {
-	return r.st.Scoping || r.st.Replan || r.st.Triaged < len(r.st.Reports) || r.st.ScopeVersion == 0 || len(r.openItems()) > 0
+	return r.st.Scoping || r.st.Replan || r.st.Triaged < len(r.st.Reports) || r.st.ScopeVersion == 0 || r.openCount() > 0
 }
 
 // closable tells whether a person may close what is contained: only accepted
 // risks and what customers must do are open, each with an owner.
 func (r *incident) closable() bool {
 	open := slices.ContainsFunc(r.st.Humans, func(h view.Human) bool { return h.State == "open" })
-	return len(r.openItems()) == 0 && r.wavesEnded() && !open
+	return r.openCount() == 0 && r.wavesEnded() && !open
 }
 
 func (r *incident) wavesEnded() bool {
@@ -152,9 +160,10 @@ func (r *incident) finish(ctx workflow.Context, state string) error {
 
 // balance is the zero balance in numbers: items in scope = items in an end state.
 func (r *incident) balance() map[string]string {
-	out := map[string]string{"items": itoa(len(r.st.Items)), "open": itoa(len(r.openItems()))}
+	out := map[string]string{"items": itoa(r.size()), "open": itoa(r.openCount())}
+	rows := r.massEnds()
 	for _, end := range []string{endRevoked, endExpired, endNever, endAccepted, endCustomer} {
-		n := 0
+		n := rows[end]
 		for _, s := range r.st.Items {
 			if r.peek(s.Key.FP).EndState == end {
 				n++
@@ -184,7 +193,7 @@ func (r *incident) forget(ctx workflow.Context, why string) error {
 	}
 	for _, w := range r.st.Waves {
 		if w.State == waveRunning {
-			r.command(ctx, w.Wave.N, WaveCommand{Kind: cmdForget, FPs: itemFPs(w.Wave)})
+			r.command(ctx, w.Wave.N, WaveCommand{Kind: cmdForget, FPs: itemFPs(w.Wave), All: w.Wave.List != ""})
 		}
 	}
 	record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventSecretGone, Result: why})
@@ -273,13 +282,22 @@ func (r *incident) seal(ctx workflow.Context, final bool) error {
 		ids = append(ids, WatchID(r.in.ID))
 	}
 	ids = append(ids, r.recordIDs()...)
+	var lists []string
+	if m := r.st.Mass; m != nil {
+		for _, p := range m.Parts {
+			ids = append(ids, ScopeID(r.in.ID, p.Scope))
+		}
+		for _, l := range r.massLists().Lists {
+			lists = append(lists, l.List)
+		}
+	}
 	if err := r.chapters.settle(ctx); err != nil {
 		return err
 	}
 	now := r.clk.Now(ctx)
 	res, err := engineCall[SealResult](ctx, r.clk, seal, ActivitySeal, "seal the bundle", SealInput{
 		Incident: r.in.ID, View: r.view(workflow.GetInfo(ctx)), Final: final, Workflows: ids, Plans: r.st.Plans, Evidence: r.st.Evidence, Now: now,
-		Chapters: r.st.Chapters,
+		Chapters: r.st.Chapters, Lists: lists,
 	})
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ type attributes struct {
 
 // upsert writes the search attributes that have changed.
 func (r *incident) upsert(ctx workflow.Context) {
-	now := attributes{severity: r.st.Severity, phase: r.st.Phase, impact: "none", open: len(r.openItems())}
+	now := attributes{severity: r.st.Severity, phase: r.st.Phase, impact: "none", open: r.openCount()}
 	for _, s := range r.st.Items {
 		if !slices.Contains(now.providers, s.Key.Provider) {
 			now.providers = append(now.providers, s.Key.Provider)
@@ -77,7 +77,7 @@ func (r *incident) show(ctx workflow.Context) {
 			dead++
 		}
 	}
-	s := fmt.Sprintf("**%s**, severity %s, phase %s. %d of %d items in an end state, %d proven dead.\n", r.st.State, r.st.Severity, r.st.Phase, len(r.st.Items)-len(r.openItems()), len(r.st.Items), dead)
+	s := fmt.Sprintf("**%s**, severity %s, phase %s. %d of %d items in an end state, %d proven dead.\n", r.st.State, r.st.Severity, r.st.Phase, r.size()-r.openCount(), r.size(), dead+r.massDead())
 	for _, a := range r.st.Approvals {
 		if a.State == "open" {
 			s += fmt.Sprintf("\n- **vote %s** (%d of %d): %s. Hash `%s`, expires %s", a.ID, len(a.Votes), a.Needed, a.What, a.WaveHash, canon.Time(a.Expires))
@@ -154,7 +154,9 @@ func (r *incident) view(info *workflow.Info) view.Incident {
 	}
 	all := r.items()
 	v.Totals = totals(all)
+	r.massTotals(&v)
 	v.Items = all
+	v.Truncated = r.rows() > 0
 	if len(all) > view.ShownItems {
 		v.Items, v.Truncated = all[:view.ShownItems], true
 	}
@@ -178,7 +180,7 @@ func totals(items []view.Item) view.Totals {
 
 func (r *incident) scopeView() view.Scope {
 	st := r.st
-	out := view.Scope{Version: st.ScopeVersion, Items: len(st.Items), Observed: len(st.Items), Reachable: max(st.Reachable, len(st.Items)), Basis: []string{}, Unseen: []view.Unseen{}, Dark: []view.Dark{}}
+	out := view.Scope{Version: st.ScopeVersion, Items: r.size(), Observed: r.size(), Reachable: max(st.Reachable, r.size()), Basis: []string{}, Unseen: []view.Unseen{}, Dark: []view.Dark{}}
 	for _, s := range st.Items {
 		if !slices.Contains(out.Basis, s.Basis) {
 			out.Basis = append(out.Basis, s.Basis)
@@ -207,7 +209,12 @@ func (r *incident) planView() *view.Plan {
 		} else if a := r.approvalFor("strategy", w.Hash, ""); a != nil {
 			state = "approval " + a.State
 		}
-		out.Waves = append(out.Waves, view.Wave{N: w.N, Hash: w.Hash, Strategy: string(w.Strategy), Items: len(w.Items), State: state})
+		out.Waves = append(out.Waves, view.Wave{N: w.N, Hash: w.Hash, Strategy: string(w.Strategy), Items: w.Size(), State: state})
+	}
+	for _, run := range r.st.Waves { // of rows that were pulled: they are in no plan of their own
+		if _, ok := p.Wave(run.Wave.Hash); !ok && run.From > 0 {
+			out.Waves = append(out.Waves, view.Wave{N: run.Wave.N, Hash: run.Wave.Hash, Strategy: string(run.Wave.Strategy), Items: run.Wave.Size(), State: run.State})
+		}
 	}
 	for _, b := range p.Breaks {
 		out.Breaks = append(out.Breaks, view.Break{Dependent: b.Dependent, OutageMs: b.OutageMs, BudgetMs: b.BudgetMs, Owner: b.Owner})

@@ -28,9 +28,9 @@ type wave struct {
 	call  *caller
 	items []*item
 
-	seq      int64
+	outbox
+
 	lastCmd  int64
-	outbox   []WaveEvent
 	granted  map[string]bool
 	denied   map[string]string
 	resolved map[string]WaveCommand
@@ -44,6 +44,9 @@ type wave struct {
 // the first kill to a proven end. It is started by the incident and outlives any
 // run of it; it ends when each of its items has ended.
 func Wave(ctx workflow.Context, in WaveInput) error {
+	if in.Wave.List != "" {
+		return massWave(ctx, in)
+	}
 	clk, err := newClock(ctx, in.Settings.Virtual, in.Now, 0)
 	if err != nil {
 		return err
@@ -51,10 +54,18 @@ func Wave(ctx workflow.Context, in WaveInput) error {
 	w := &wave{
 		in: in, pb: &in.Settings.Playbook, clk: clk,
 		granted: map[string]bool{}, denied: map[string]string{}, resolved: map[string]WaveCommand{}, asked: map[string]bool{},
+		outbox: outbox{incident: in.Incident, wave: in.Wave.N, outclk: clk},
+	}
+	for _, ask := range in.Granted {
+		w.granted[ask] = true
 	}
 	w.call = &caller{incident: in.Incident, prefix: "wave/" + itoa(in.Wave.N) + in.Life, clk: clk, off: w.off}
 	for _, p := range in.Wave.Items {
-		w.items = append(w.items, newItem(w, p))
+		it := newItem(w, p)
+		if row, ok := in.Rows[p.Key.FP]; ok {
+			it.resume(row)
+		}
+		w.items = append(w.items, it)
 	}
 	workflow.Go(ctx, w.listen)
 	workflow.Go(ctx, w.send)
@@ -78,7 +89,7 @@ func Wave(ctx workflow.Context, in WaveInput) error {
 		return err
 	}
 	w.emit(WaveEvent{Kind: waveEnded})
-	return workflow.Await(ctx, func() bool { return len(w.outbox) == 0 })
+	return workflow.Await(ctx, w.sent)
 }
 
 // off tells whether a drill's negative control switched a rule off.
@@ -110,44 +121,6 @@ func (w *wave) listen(ctx workflow.Context) {
 				}
 			}
 		}
-	}
-}
-
-// emit queues an event for the incident. A state of an item that nobody was told
-// yet is overtaken by the next one.
-func (w *wave) emit(e WaveEvent) {
-	if n := len(w.outbox) - 1; n > 0 && e.Kind == waveItem {
-		if last := &w.outbox[n]; last.Kind == waveItem && last.Item.FP == e.Item.FP {
-			last.Item = e.Item
-			return
-		}
-	}
-	w.seq++
-	e.Seq, e.Wave = w.seq, w.in.Wave.N
-	w.outbox = append(w.outbox, e)
-}
-
-// send delivers the events one after another. A signal that was accepted by the
-// server is in the incident's history; one that was not is sent again.
-func (w *wave) send(ctx workflow.Context) {
-	for failed := 0; ; {
-		if err := workflow.Await(ctx, func() bool { return len(w.outbox) > 0 }); err != nil {
-			return
-		}
-		done := w.clk.working()
-		err := workflow.SignalExternalWorkflow(ctx, IncidentID(w.in.Incident), "", SignalWave, w.outbox[0]).Get(ctx, nil)
-		done()
-		if err != nil {
-			// The incident is between two runs, or closed by force. Its items are real
-			// all the same: go on, and try again.
-			failed++
-			if workflow.Sleep(ctx, backoff(failed)) != nil {
-				return
-			}
-			continue
-		}
-		failed = 0
-		w.outbox = w.outbox[1:]
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"rekey/activities"
+	"rekey/internal/page"
 	"rekey/internal/plan"
 	"rekey/internal/view"
 )
@@ -42,6 +43,14 @@ type WaveInput struct {
 	Life string `json:"life,omitempty"`
 	// Resume are items that an earlier wave has replaced already.
 	Resume map[string]view.Item `json:"resume,omitempty"`
+	// Rows are items that were pulled out of the pages of another wave: they go on from
+	// where they stood. Granted are questions that were answered for that wave.
+	Rows    map[string]page.Row `json:"rows,omitempty"`
+	Granted []string            `json:"granted,omitempty"`
+	// Holds a wave over pages begins with, and what its runs hand on.
+	Orders []page.Order `json:"orders,omitempty"`
+	Facts  *page.Facts  `json:"facts,omitempty"`
+	State  *MassRun     `json:"state,omitempty"`
 }
 
 // Kinds of [WaveEvent].
@@ -52,6 +61,8 @@ const (
 	waveFindings = "findings" // the sweep found something
 	waveNotices  = "notices"  // owners and customers are being told
 	waveEnded    = "ended"    // all items have ended
+	waveTally    = "tally"    // how the rows of a wave over pages stand
+	wavePulled   = "pulled"   // rows that the incident moves one by one from here
 )
 
 // A WaveEvent is what a wave tells its incident. It is sent as a signal whose
@@ -66,6 +77,11 @@ type WaveEvent struct {
 	FP       string               `json:"fp,omitempty"`
 	Findings []activities.Finding `json:"findings,omitempty"`
 	Unseen   []activities.Unseen  `json:"unseen,omitempty"`
+	Tally    *page.Tally          `json:"tally,omitempty"`
+	Rows     []page.Row           `json:"rows,omitempty"`
+	// List is of waveEnded: the rows at their end; Chapters the kept histories of its runs.
+	List     string    `json:"list,omitempty"`
+	Chapters []Chapter `json:"chapters,omitempty"`
 }
 
 // An Ask is a vote that a wave needs before it goes on.
@@ -107,6 +123,8 @@ const (
 	cmdForget   = "forget"   // the sealed secrets are destroyed
 	cmdAttest   = "attest"   // a person says that the dependents have moved
 	cmdOverride = "override" // the cut-off is now
+	cmdPull     = "pull"     // of a wave over pages: give the rows back
+	cmdReturned = "returned" // … those that were pulled are at their end
 )
 
 // A WaveCommand is what an incident tells its wave.
@@ -115,6 +133,7 @@ type WaveCommand struct {
 	Kind  string    `json:"kind"`
 	Ask   string    `json:"ask,omitempty"`
 	FPs   []string  `json:"fps,omitempty"`
+	All   bool      `json:"all,omitempty"` // every row of a wave over pages
 	Task  string    `json:"task,omitempty"`
 	As    string    `json:"as,omitempty"`
 	Actor string    `json:"actor,omitempty"`

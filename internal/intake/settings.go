@@ -13,7 +13,7 @@ func (in *Intake) settings(c *candidate) (workflows.Settings, error) {
 	s := workflows.Settings{
 		Playbook: *c.pb, Digest: c.digest, People: in.Voters.People, ServerKeys: in.Voters.ServerKeys, Solo: in.Voters.Solo,
 		Quorum: in.Config.Ceilings.Irreversible.Quorum, OutsideChat: in.Config.Ceilings.Irreversible.OutsideSlack,
-		Kinds: Kinds(in.Config, in.Providers), Virtual: in.Virtual, Off: in.Off, UI: in.UI, Namespace: in.Namespace,
+		Kinds: Kinds(in.Config, in.Providers), Virtual: in.Virtual, Off: in.Off, UI: in.UI, Namespace: in.Namespace, Large: workflows.LargeFrom,
 	}
 	if !in.Virtual {
 		// A drill tells nobody: its places are the lab's, and its clock is not theirs.

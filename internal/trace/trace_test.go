@@ -300,7 +300,7 @@ func TestRecordedHistoriesReplayWithTraces(t *testing.T) {
 			r, err := worker.NewWorkflowReplayerWithOptions(worker.WorkflowReplayerOptions{Interceptors: is})
 			require.NoError(t, err)
 			for name, w := range map[string]any{
-				workflows.TypeIncident: workflows.Incident, workflows.TypeWave: workflows.Wave, workflows.TypeWatch: workflows.Watch, workflows.TypeRegister: workflows.Register,
+				workflows.TypeIncident: workflows.Incident, workflows.TypeWave: workflows.Wave, workflows.TypeScope: workflows.Scope, workflows.TypeWatch: workflows.Watch, workflows.TypeRegister: workflows.Register,
 				workflows.TypeRecord: workflows.Record, workflows.TypeNotices: workflows.Notices,
 			} {
 				r.RegisterWorkflowWithOptions(w, workflow.RegisterOptions{Name: name})
