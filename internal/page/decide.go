@@ -20,6 +20,10 @@ const (
 	WhyCutover = "dependents move to the new key"
 	WhyAdopt   = "dependents are not all seen on the replacement"
 	WhyHeld    = "on hold"
+	// WhyFailing: the call goes on being repeated, and a person should know.
+	WhyFailing = "keeps failing and is repeated"
+	// WhyProof: an order that accepts the risk ends them, nothing else.
+	WhyProof = "nothing can prove them dead: only an accepted risk ends them"
 )
 
 // Ends of a row (design section 2).
@@ -33,7 +37,7 @@ const (
 	disabled = "disabled"
 	proving  = "proving"
 	dead     = "dead"
-	unclear  = "unclear"
+	human    = "human"
 
 	waiting     = "waiting"
 	notWanted   = "not-wanted"
@@ -59,61 +63,109 @@ func (f *Facts) Begin(r *Row, now time.Time) {
 		f.inspect(r)
 		return
 	}
-	if r.Strategy == "" || r.Death == "" {
+	if r.Death == "" {
 		r.Death, r.Adoption = alive, notWanted
 		if r.Adopt {
 			r.Adoption = waiting
 		}
 	}
-	r.Strategy = string(f.Strategy)
-	f.decide(r, now)
-}
-
-// inspect has the row read. What the provider has no way to read is unseen: "uses" is
-// the source whose absence makes every fact about use unknown.
-func (f *Facts) inspect(r *Row) {
-	if f.kind(r).has(activities.Inspect) {
-		r.Next = Next{Verb: activities.Inspect}
-		return
+	if r.Strategy != string(f.Strategy) {
+		r.Strategy, r.StepN = string(f.Strategy), 0 // what is done already is not done again
 	}
-	f.unread(r, []activities.Unseen{{Source: "uses", Why: "the provider has no Inspect for " + r.Kind}})
+	f.reconsider(r, now)
 }
 
-// Wake decides anew of a row whose wait is over: it waited for nothing but a time, or
-// for notices that the cut-off has overtaken.
+// Wake decides anew of a row whose time has come, see [Next.Timed].
 func (f *Facts) Wake(r *Row, now time.Time) {
-	n := &r.Next
-	if n.Due.IsZero() || now.Before(n.Due.Time) || n.Verb != "" || (n.Gate != "" && n.Gate != GateNotice) {
-		return
+	if r.Next.Timed() && !now.Before(r.Next.Due.Time) {
+		f.reconsider(r, now)
 	}
-	f.decide(r, now)
 }
 
-// decide sets what the row needs next, from how it stands.
-func (f *Facts) decide(r *Row, now time.Time) {
-	r.Next = f.next(r, now)
-	if r.Held && !r.Next.Over() && r.Next.Gate != GatePull && r.End == "" {
-		r.Next = Next{Verb: r.Next.Verb, Mode: r.Next.Mode, Vantage: r.Next.Vantage, Gate: GateHeld, Why: WhyHeld}
+// Ready tells whether a row of a pass still needs the pass's call. Where the cut-off was
+// reached before the pass came to it, it does not, and is given what it needs instead.
+func (f *Facts) Ready(r *Row, now time.Time) bool {
+	if !f.Scope && f.beforeCut(r) && f.cutting(r, now) {
+		f.reconsider(r, now)
+		return false
 	}
+	return true
+}
+
+// reconsider decides anew, unless the row leaves the page.
+func (f *Facts) reconsider(r *Row, now time.Time) {
+	if r.Next.Gate != GatePull && !f.Scope {
+		f.decide(r, now)
+	}
+}
+
+// decide sets what the row needs next. It follows from how the row stands: deciding
+// twice is deciding once.
+func (f *Facts) decide(r *Row, now time.Time) {
+	n := f.next(r, now)
+	if n.Gate != GatePull {
+		n = f.repeated(r, n, now)
+		if r.Held && !n.Over() && r.End == "" {
+			n = Next{Verb: n.Verb, Mode: n.Mode, Vantage: n.Vantage, Gate: GateHeld, Why: WhyHeld}
+		}
+	}
+	r.Next = n
+}
+
+// repeated puts in what is known of earlier attempts at the same call: that it was tried,
+// from when on it may be again, what a person must mend before.
+func (f *Facts) repeated(r *Row, n Next, now time.Time) Next {
+	doing := string(n.Verb)
+	if n.Mode == ModeNew || n.Mode == ModeCutover {
+		doing += " " + n.Mode
+	}
+	if doing != r.Doing {
+		r.fresh()
+		r.Doing = doing
+	}
+	switch {
+	case n.Verb == "":
+		return n
+	case n.Verb == activities.EndSessions && r.Tries == 0:
+		r.Border = at(now)
+	case n.Verb == activities.Revoke && r.Tries > 0:
+		n.Gate, n.Why = "", "" // the votes were there when it was called before
+	}
+	if r.Stuck != "" {
+		n.Gate, n.Why, n.Due = GateHuman, r.Stuck, At{}
+	} else if r.After.After(n.Due.Time) && r.After.After(now) {
+		n.Due = r.After
+		if r.AfterWhy != "" {
+			n.Why = r.AfterWhy
+		}
+	}
+	if f.beforeCut(r) && !f.Cutoff.IsZero() {
+		switch {
+		case n.Gate == GateHuman:
+			n.Due = second(f.Cutoff)
+		case !n.Due.Before(f.Cutoff):
+			return Next{Due: second(f.Cutoff), Why: n.Why} // it will not be called any more
+		}
+	}
+	return n
 }
 
 func (f *Facts) next(r *Row, now time.Time) Next {
 	if r.End != "" {
-		return f.after(r, now)
+		return f.after(r)
 	}
-	if r.turning() {
+	if r.Promoted && r.Strategy != string(playbooks.RevokeNow) {
 		// Abuse: cut first and replace afterwards. What is done already is not done again.
 		r.Strategy, r.StepN = string(playbooks.RevokeNow), 0
 	}
 	steps := f.steps(r)
 	for ; r.StepN < len(steps); r.StepN++ {
-		s := steps[r.StepN]
-		if f.beforeCut(r, s) && (r.CutNow || !f.Cutoff.IsZero() && !now.Before(f.Cutoff)) {
+		r.Step = string(steps[r.StepN])
+		if f.beforeCut(r) && f.cutting(r, now) {
 			r.cut()
 			continue // what is not done by now does not keep the old key alive
 		}
-		r.Step = string(s)
-		if n, todo := f.step(r, s, now); todo {
+		if n, todo := f.step(r, steps[r.StepN], now); todo {
 			return n
 		}
 	}
@@ -121,19 +173,23 @@ func (f *Facts) next(r *Row, now time.Time) Next {
 	return f.finish(r, now)
 }
 
-// turning tells whether abuse was seen and the row does not go the way of revoke-now.
-func (r *Row) turning() bool { return r.Promoted && r.Strategy != string(playbooks.RevokeNow) }
-
-// beforeCut tells whether a step is one that the cut-off bounds (contracts section 6).
-func (f *Facts) beforeCut(r *Row, s Step) bool {
-	if r.Strategy != string(playbooks.ReissueFirst) || r.Disabled || r.Revoked {
+// beforeCut tells whether the row is at a step that the cut-off bounds (contracts
+// section 6).
+func (f *Facts) beforeCut(r *Row) bool {
+	if r.Strategy != string(playbooks.ReissueFirst) || r.Disabled || r.Revoked || r.End != "" {
 		return false
 	}
-	switch s {
+	switch Step(r.Step) {
 	case playbooks.StepIssue, playbooks.StepDistribute, playbooks.StepProbeNew, playbooks.StepNotice, playbooks.StepWaitCutover:
 		return true
 	}
 	return false
+}
+
+// cutting tells whether nothing is waited for any more: the cut-off was reached, or is
+// now because a person says so.
+func (f *Facts) cutting(r *Row, now time.Time) bool {
+	return r.CutNow || !f.Cutoff.IsZero() && !now.Before(f.Cutoff)
 }
 
 func (r *Row) cut() {
@@ -162,7 +218,7 @@ func (f *Facts) step(r *Row, s Step, now time.Time) (Next, bool) {
 		case slices.Contains(k.Human, activities.Disable) || !k.has(activities.Revoke):
 			return pull("Disable by hand: " + r.Provider + " has no API for it")
 		}
-		return f.revoke(r)
+		return revoke()
 	case playbooks.StepEndSessions:
 		switch {
 		case r.EndedSessions:
@@ -172,13 +228,13 @@ func (f *Facts) step(r *Row, s Step, now time.Time) (Next, bool) {
 		}
 		return pull("sessions outlive the key and " + r.Provider + " cannot end them")
 	case playbooks.StepProbe:
-		return f.probe(r)
+		return f.probe(r, now)
 	case playbooks.StepIssue:
 		switch {
-		case r.NewKey != "" || settledAdoption(r):
+		case r.NewKey != "" || r.ByHand || r.settled():
 			return Next{}, false
 		case r.Slot && !r.Revoked:
-			return f.revoke(r)
+			return revoke()
 		case k.has(activities.Issue):
 			return Next{Verb: activities.Issue}, true
 		}
@@ -202,7 +258,11 @@ func (f *Facts) step(r *Row, s Step, now time.Time) (Next, bool) {
 		}
 		return Next{Verb: activities.Probe, Mode: ModeNew, Vantage: f.places(r, activities.ProbeAuth)[0]}, true
 	case playbooks.StepNotice:
-		if !f.Gated || r.Told || r.Promoted || (r.Owner == "" && len(r.Customers) == 0) {
+		switch {
+		case !f.Gated, r.Told, r.Strategy == string(playbooks.RevokeNow), r.Owner == "" && len(r.Customers) == 0:
+			return Next{}, false
+		case f.cutting(r, now):
+			r.cut()
 			return Next{}, false
 		}
 		return Next{Gate: GateNotice, Due: second(f.Cutoff), Why: WhyNotice}, true
@@ -220,52 +280,23 @@ func (f *Facts) step(r *Row, s Step, now time.Time) (Next, bool) {
 		if r.Revoked || !k.has(activities.Revoke) {
 			return Next{}, false
 		}
-		return f.revoke(r)
+		return revoke()
 	}
 	return pull(fmt.Sprintf("step %s is not done by the page", s))
 }
 
-func (f *Facts) revoke(*Row) (Next, bool) {
+func revoke() (Next, bool) {
 	return Next{Verb: activities.Revoke, Gate: GateVotes, Why: WhyVotes}, true
-}
-
-// probe begins a series of probes of the old key, or goes on with it; false when it is
-// proven dead.
-func (f *Facts) probe(r *Row) (Next, bool) {
-	if f.Trust && r.Death != dead {
-		r.Death, r.Grade = dead, "A"
-	}
-	if r.Death == dead {
-		return Next{}, false
-	}
-	if !f.kind(r).has(activities.Probe) {
-		return pull("nothing can prove it dead: only an accepted risk ends it")
-	}
-	n := f.ask(r)
-	if r.Death != proving {
-		r.Death, r.Refusals, r.FirstRefused, r.Round, r.Clear = proving, 0, At{}, 0, At{}
-		n = f.ask(r)
-		if p := f.kind(r).Propagation; p > 0 {
-			// What the provider says inside its propagation proves nothing.
-			n.Due = second(r.Killed.Add(p))
-		}
-	}
-	return n, true
-}
-
-// ask is the next probe of a round: each vantage point is a call of its own.
-func (f *Facts) ask(r *Row) Next {
-	mode := r.mode()
-	places := f.places(r, mode)
-	return Next{Verb: activities.Probe, Mode: mode, Vantage: places[min(r.Round, len(places)-1)]}
 }
 
 // finish proves the end once more after the last kill, and ends the row.
 func (f *Facts) finish(r *Row, now time.Time) Next {
-	if n, todo := f.probe(r); todo {
+	if n, todo := f.probe(r, now); todo {
 		return n
 	}
 	switch {
+	case r.Death != dead:
+		return Next{Gate: GateHuman, Why: WhyProof}
 	case !r.Confirmed && !f.Trust:
 		return f.ask(r)
 	case r.Revoked:
@@ -273,74 +304,59 @@ func (f *Facts) finish(r *Row, now time.Time) Next {
 			r.Rung = string(playbooks.RungKey)
 		}
 		r.end(endRevoked, now)
-		return f.after(r, now)
+		return f.after(r)
 	case f.kind(r).has(activities.Revoke):
-		n, _ := f.revoke(r)
+		n, _ := revoke()
 		return n
 	}
 	n, _ := pull("proven dead but not destroyed: " + r.Provider + " has no API for it")
 	return n
 }
 
-func settledAdoption(r *Row) bool {
+// settled tells whether nobody waits for a replacement any more.
+func (r *Row) settled() bool {
 	return r.Adoption == notWanted || r.Adoption == adopted || r.Adoption == waived
 }
 
-// after is what is left once the old key is at its end: the replacement's adoption.
-func (f *Facts) after(r *Row, now time.Time) Next {
-	if settledAdoption(r) {
+// after is what is left once the old key is at its end: the replacement's adoption. It
+// is waited for after a proven end only.
+func (f *Facts) after(r *Row) Next {
+	switch {
+	case r.End != endRevoked:
 		return Next{}
-	}
-	if r.NewKey == "" || !f.kind(r).has(activities.Inspect) {
+	case r.Effect != "":
+		n, _ := pull("a call to Issue had no answer before the old key was cut: settle what it made")
+		return n
+	case f.over(r):
+		return Next{}
+	case r.NewKey == "" || !f.kind(r).has(activities.Inspect):
 		return Next{Gate: GateHuman, Why: WhyAdopt}
 	}
-	n, todo := f.look(r, now)
-	if !todo {
-		return Next{}
-	}
-	n.Why = WhyAdopt
-	return n
+	return Next{Verb: activities.Inspect, Mode: ModeCutover, Why: WhyAdopt}
 }
 
 // cutover waits until every dependent is seen on the new key, or for the cut-off.
 func (f *Facts) cutover(r *Row, now time.Time) (Next, bool) {
-	if r.NewKey == "" || !f.kind(r).has(activities.Inspect) {
-		if settledAdoption(r) {
-			return Next{}, false
-		}
-		return Next{Due: second(f.Cutoff), Why: WhyCutover}, true
+	switch {
+	case f.over(r):
+		return Next{}, false
+	case f.cutting(r, now):
+		r.cut()
+		return Next{}, false
+	case r.NewKey != "" && f.kind(r).has(activities.Inspect):
+		return Next{Verb: activities.Inspect, Mode: ModeCutover, Why: WhyCutover}, true
+	case f.Cutoff.IsZero():
+		return Next{Gate: GateHuman, Why: WhyAdopt}, true
 	}
-	return f.look(r, now)
+	return Next{Due: second(f.Cutoff), Why: WhyCutover}, true
 }
 
-// looks are the waits between two looks at who uses the replacement. They grow: a wait
-// of three days costs some eighty looks, not thousands; after [dailyFrom] looks it is
-// one a day.
-var looks = []time.Duration{time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour}
-
-const dailyFrom = 80
-
-// look gives the next look at who uses the replacement; false when all do.
-func (f *Facts) look(r *Row, now time.Time) (Next, bool) {
-	if r.Attested || len(r.Dependents) == 0 {
+// over tells whether all dependents have moved, as far as that needs no look.
+func (f *Facts) over(r *Row) bool {
+	if !r.settled() && (r.Attested || r.NewKey != "" && len(r.Dependents) == 0) {
 		r.Adoption = adopted
 	}
-	if settledAdoption(r) {
-		return Next{}, false
-	}
-	n := Next{Verb: activities.Inspect, Mode: ModeCutover, Why: WhyCutover}
-	if r.Looks > 0 {
-		wait := looks[min(r.Looks-1, len(looks)-1)]
-		if r.Looks > dailyFrom {
-			wait = 24 * time.Hour
-		}
-		due := now.Add(wait)
-		if r.End == "" && !f.Cutoff.IsZero() && due.After(f.Cutoff) {
-			due = f.Cutoff
-		}
-		n.Due = second(due)
-	}
-	return n, true
+	return r.settled()
 }
 
 // second rounds up to a second, so that rows of a page meet in one group again.

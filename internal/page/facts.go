@@ -61,9 +61,13 @@ func (f *Facts) kind(r *Row) Kind { return f.Kinds[r.Provider+"/"+r.Kind] }
 
 // steps are those of the row's strategy that it needs.
 func (f *Facts) steps(r *Row) []Step {
-	k := f.kind(r)
-	var out []Step
-	for _, s := range f.Steps[playbooks.StrategyName(r.Strategy)] {
+	k, name := f.kind(r), playbooks.StrategyName(r.Strategy)
+	all, ok := f.Steps[name]
+	if !ok {
+		all = name.StandardSteps() // what a row is promoted to has steps in any case
+	}
+	out := make([]Step, 0, len(all))
+	for _, s := range all {
 		switch s {
 		case playbooks.StepEndSessions:
 			if !k.SessionsOutlive {
@@ -99,11 +103,12 @@ func (f *Facts) places(r *Row, mode string) []string {
 }
 
 // Request is the call that the row needs next. Token is the same for every attempt at
-// the same effect.
+// the same effect, and of no other effect: a name of twelve digits would be shared by two
+// of a million keys.
 func (f *Facts) Request(r *Row, now time.Time) activities.Request {
 	req := activities.Request{Now: now, Vantage: r.Next.Vantage}
 	req.Incident, req.Key, req.Secret, req.Attempt = f.Incident, r.Key(), r.Secret, r.Tries+1
-	token := f.Incident + "/" + f.Prefix + "/" + string(r.Next.Verb) + "/" + r.Key().Short()
+	token := f.Incident + "/" + f.Prefix + "/" + string(r.Next.Verb) + "/" + r.FP
 	switch r.Next.Verb {
 	case activities.Inspect:
 		req.Since, req.Compromised = f.Since, f.Compromised
@@ -113,14 +118,14 @@ func (f *Facts) Request(r *Row, now time.Time) activities.Request {
 	case activities.Disable:
 		token += "/" + itoa(r.Resured)
 	case activities.EndSessions:
-		req.Before, req.Roles = now, r.Roles
+		req.Before, req.Roles = r.Border.Time, r.Roles
 	case activities.Probe:
 		req.Mode = r.Next.Mode
 		if req.Mode == ModeNew {
 			req.Mode, req.Handle, req.NewKeyID = activities.ProbeAuth, r.Handle, r.NewKey
 		}
 	case activities.Issue:
-		req.Handle = "new/" + r.Key().Short() + f.Life
+		req.Handle = "new/" + r.FP + f.Life
 	case activities.Distribute:
 		req.Handle, req.NewKeyID = r.Handle, r.NewKey
 		if r.Handed < len(r.Stores) {

@@ -16,9 +16,9 @@ const (
 	OrderPromote  = "promote"  // abuse was seen: cut now
 	OrderPull     = "pull"     // the incident moves them one by one
 	OrderAccept   = "accept"   // they end as somebody decided: As, Actor, Text, Until
-	OrderAttest   = "attest"   // a person says that their dependents have moved, or As "waived"
+	OrderAttest   = "attest"   // a person says that their dependents have moved; As "waived": that they need not
 	OrderTold     = "told"     // their owners were told
-	OrderResolve  = "resolve"  // what a person had to mend is mended; As "by-hand": done by a person, "adopted", "waived"
+	OrderResolve  = "resolve"  // what a person had to mend is mended; As "by-hand": a person did it, "adopted", "waived"
 	OrderOverride = "override" // the cut-off is now
 	OrderForget   = "forget"   // the sealed secrets are destroyed
 )
@@ -41,7 +41,7 @@ type Order struct {
 
 // strikes tells whether the order is about a row. FPs holds the set as well, sorted.
 func (o *Order) strikes(r *Row) bool {
-	if o.Why != "" && o.Why != r.Next.Why {
+	if o.Why != "" && o.Why != r.Next.Why && o.Why != r.Stuck {
 		return false
 	}
 	if o.All {
@@ -56,12 +56,10 @@ func (o *Order) strikes(r *Row) bool {
 func (f *Facts) Obey(r *Row, orders []Order, now time.Time) int {
 	n := 0
 	for i := range orders {
-		o := &orders[i]
-		if !o.strikes(r) {
-			continue
+		if o := &orders[i]; o.strikes(r) {
+			n++
+			f.obey(r, o, now)
 		}
-		n++
-		f.obey(r, o, now)
 	}
 	return n
 }
@@ -69,30 +67,28 @@ func (f *Facts) Obey(r *Row, orders []Order, now time.Time) int {
 func (f *Facts) obey(r *Row, o *Order, now time.Time) {
 	switch o.Kind {
 	case OrderHold:
-		r.Held = true
+		// A round of probes, and the wait for a new key, begin anew afterwards.
+		r.Held, r.Round, r.Blurred, r.Since = true, 0, false, At{}
 	case OrderRelease:
 		r.Held = false
 	case OrderPromote:
 		r.Promoted = true
 	case OrderPull:
-		if r.End == "" || !settledAdoption(r) {
+		if r.End == "" || !r.Next.Over() {
 			r.Next = Next{Verb: r.Next.Verb, Mode: r.Next.Mode, Gate: GatePull, Why: o.Text}
 		}
-		return
 	case OrderAccept:
 		if r.End == "" {
-			r.EndBy, r.EndWhy, r.EndUntil = o.Actor, o.Text, at(o.Until)
-			if o.Until.IsZero() {
-				r.EndUntil = At{}
+			r.EndBy, r.EndWhy, r.EndUntil = o.Actor, o.Text, At{}
+			if !o.Until.IsZero() {
+				r.EndUntil = at(o.Until)
 			}
 			r.end(o.As, now)
 			r.Next = Next{}
-			return
 		}
 	case OrderAttest:
-		r.Attested = true
-		if o.As == waived && !settledAdoption(r) {
-			r.Adoption = waived
+		if r.Attested = true; o.As == waived {
+			r.settle(waived)
 		}
 	case OrderTold:
 		r.Told = true
@@ -101,55 +97,49 @@ func (f *Facts) obey(r *Row, o *Order, now time.Time) {
 	case OrderForget:
 		// From now on the provider's state answers for the old key, and the use by
 		// dependents for the new one.
-		r.Secret, r.Handle = "", ""
+		r.Secret, r.Handle, r.Round, r.Blurred = "", "", 0, false
 	case OrderResolve:
-		if r.Next.Gate != GateHuman && r.Next.Gate != GateNotice {
-			return
-		}
-		f.resolve(r, o, now)
-		return
+		r.resolve(o, now)
 	}
 	f.reconsider(r, now)
 }
 
-// reconsider decides anew, unless the row waits for the repeat of a call: that it was
-// tried before, and from when on it may be again, must not be forgotten.
-func (f *Facts) reconsider(r *Row, now time.Time) {
-	if r.Next.Gate == GatePull {
-		return
-	}
-	was := r.Next
-	f.decide(r, now)
-	if was.Verb == r.Next.Verb && was.Mode == r.Next.Mode && r.Next.Gate == "" && was.Gate == "" {
-		r.Next.Due, r.Next.Why, r.Next.Vantage = was.Due, was.Why, was.Vantage
+// settle takes a person's word about the replacement.
+func (r *Row) settle(as string) {
+	if !r.settled() {
+		r.Adoption = as
 	}
 }
 
 // resolve takes the word of a person who was asked.
-func (f *Facts) resolve(r *Row, o *Order, now time.Time) {
-	v := r.Next.Verb
-	r.Tries, r.Failures, r.Unclear, r.Throttled = 0, 0, 0, 0
+func (r *Row) resolve(o *Order, now time.Time) {
+	v, told := r.Next.Verb, r.Next.Gate == GateNotice
+	adopting := r.End == endRevoked && !r.settled()
+	if r.Next.Gate == GatePull || r.Stuck == "" && r.Next.Gate != GateHuman && !told && !adopting {
+		return
+	}
+	stuck := r.Stuck != ""
+	r.Told = r.Told || told
+	if !adopting {
+		r.fresh()
+	}
 	switch {
-	case r.Next.Gate == GateNotice:
-		r.Told = true
-	case r.End != "":
-		r.Adoption = adopted
-		if o.As == waived {
-			r.Adoption = waived
-		}
-	case o.As == "by-hand" && v.Mutates():
+	case o.As == adopted || o.As == waived:
+		r.settle(o.As)
+	case adopting || r.Next.Why == WhyAdopt:
+		r.settle(adopted)
+	case o.As != "by-hand" || !stuck || !v.Mutates():
+	case v == activities.Issue:
+		r.ByHand = true
+	default:
 		a := activities.Attempt{FP: r.FP, Verb: v, At: now, Outcome: activities.Assumed, Detail: "by hand, says " + o.Actor}
 		r.saw(a)
-		switch v {
-		case activities.Disable, activities.Revoke, activities.EndSessions:
-			r.struck(v, a, now)
-		case activities.Distribute:
-			r.Handed = len(r.Stores)
-			r.Placed, r.Adoption = at(now), distributed
+		if v == activities.Distribute {
+			r.Handed, r.Placed, r.Adoption = len(r.Stores), at(now), distributed
+			return
 		}
+		r.struck(v, a, now)
 	}
-	r.Next = Next{}
-	f.decide(r, now)
 }
 
 // Sort puts rows of one account into groups by what they need next; each group has at

@@ -9,15 +9,18 @@ package page
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
 	"rekey/activities"
 	"rekey/internal/canon"
 	"rekey/internal/view"
+	"rekey/playbooks"
 )
 
 // Size is how many rows a page has at most. A pass over it is one activity: fewer rows
@@ -43,8 +46,8 @@ type Ref struct {
 }
 
 // Next is what rows wait for: a verb, from a time on, behind a gate. Rows of one group
-// have the same. Without a verb and a gate they only wait until Due, and are sorted
-// again then; with nothing at all they are through.
+// have the same. With nothing at all they are through. See [Next.Timed] for those that
+// wait for a time alone.
 type Next struct {
 	// Due is not before when, in whole seconds so that rows meet in one group; zero: now.
 	Due  At     `json:"due,omitzero"`
@@ -69,6 +72,19 @@ const (
 // Over tells whether nothing is to be done any more.
 func (n Next) Over() bool { return n == Next{} }
 
+// Timed tells whether the time of Due alone changes what the rows need: when it has come
+// they are sorted again, their gate open or not. So it is with a wait, with notices that
+// the cut-off overtakes, and with what a person should have mended before it.
+func (n Next) Timed() bool {
+	switch n.Gate {
+	case "":
+		return n.Verb == "" && !n.Due.IsZero()
+	case GateNotice, GateHuman:
+		return !n.Due.IsZero()
+	}
+	return false
+}
+
 // Gates: what must be opened before a group's verb may be called.
 const (
 	// GateVotes: the votes for irreversible verbs.
@@ -77,7 +93,8 @@ const (
 	GateNotice = "notice"
 	// GateHeld: a hold names them.
 	GateHeld = "held"
-	// GateHuman: a person must mend what Why says; then the verb is called again.
+	// GateHuman: a person must mend what Why says; then the verb is called again. Where
+	// the cut-off makes the call needless, it is in Due.
 	GateHuman = "human"
 	// GatePull: they leave the page: an incident moves them one by one from here,
 	// where every call is seen by itself. Why says for what.
@@ -151,9 +168,12 @@ func Count(rows []Row) Tally {
 // Encode gives the canonical bytes of rows (RFC 8785), sorted by fingerprint.
 //
 // The fields of the types in a page stand in the order of their JSON names, and hold
-// no floats, so that encoding/json writes the canonical form by itself, but for what
-// [escaped] finds: the general way costs ten times as much.
+// no floats and no integer beyond 2^53-1, so that encoding/json writes the canonical form
+// by itself, but for what [plain] finds: the general way costs ten times as much.
 func Encode(rows []Row) ([]byte, error) {
+	if rows == nil {
+		rows = []Row{} // null is never written (contracts section 0)
+	}
 	slices.SortFunc(rows, func(a, b Row) int { return strings.Compare(a.FP, b.FP) })
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -162,26 +182,42 @@ func Encode(rows []Row) ([]byte, error) {
 		return nil, fmt.Errorf("page: %w", err)
 	}
 	raw := bytes.TrimSuffix(b.Bytes(), []byte{'\n'})
-	if escaped(raw) {
+	if !plain(raw, rows) {
 		return canon.JSON(json.RawMessage(raw))
 	}
 	return raw, nil
 }
 
-// escaped tells whether a text holds what encoding/json escapes and RFC 8785 does not
-// (U+2028, U+2029), or may write in another way.
-func escaped(raw []byte) bool { return bytes.Contains(raw, []byte(`\u`)) }
+// plain tells whether encoding/json has written what RFC 8785 writes. It escapes U+2028
+// and U+2029, which RFC 8785 does not, and sorts the keys of a map by their bytes, not by
+// their UTF-16.
+func plain(raw []byte, rows []Row) bool {
+	if bytes.Contains(raw, []byte(`\u`)) {
+		return false
+	}
+	for i := range rows {
+		for k := range rows[i].Calls {
+			if strings.IndexFunc(k, func(c rune) bool { return c >= 0x80 }) >= 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
 
-// ErrSchema: the blob is no page, or of another build.
-var ErrSchema = errors.New("page: not a page of this build")
+// ErrSchema: the blob is no page, or of a build that writes what this one does not know
+// and would lose.
+var ErrSchema = errors.New("page: not a page of this build: let a worker of the newest build hold the account")
 
 // Decode reads the bytes of a page.
 func Decode(b []byte) ([]Row, error) {
 	var p Page
-	if err := json.Unmarshal(b, &p); err != nil {
-		return nil, fmt.Errorf("page: %w", err)
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&p); err != nil {
+		return nil, fmt.Errorf("%w (%w)", ErrSchema, err)
 	}
-	if p.Schema != Schema {
+	if _, err := dec.Token(); p.Schema != Schema || !errors.Is(err, io.EOF) {
 		return nil, ErrSchema
 	}
 	return p.Rows, nil
@@ -210,7 +246,8 @@ func (r *Row) View(wave, needed int) view.Item {
 		Outcomes: []view.Outcome{},
 	}
 	if r.Next.Gate != "" || r.Next.Why != "" {
-		v.Open = view.Open{Why: r.Next.Why, Owner: r.Owner, Due: canon.Time(r.Next.Due.Time)}
+		// Whatever is open has somebody's name to it.
+		v.Open = view.Open{Why: r.Next.Why, Owner: cmp.Or(r.Owner, string(playbooks.RoleCommander)), Due: canon.Time(r.Next.Due.Time)}
 	}
 	for _, o := range r.Outcomes {
 		v.Outcomes = append(v.Outcomes, view.Outcome{Verb: o.Verb, Outcome: o.Outcome, Attempt: o.Attempt, At: canon.Time(o.At.Time), RequestID: o.RequestID, Detail: o.Detail})

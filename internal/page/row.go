@@ -44,12 +44,20 @@ type Row struct {
 	Account  string `json:"account"`
 	Adopt    bool   `json:"adopt,omitempty"` // somebody needs a replacement
 	Adoption string `json:"adoption,omitempty"`
+	// After is before when the call in Doing must not be made again, AfterWhy what for.
+	After    At     `json:"after,omitzero"`
+	AfterWhy string `json:"after_why,omitempty"`
 	Attested bool   `json:"attested,omitempty"` // a person says that all dependents moved
 	// Basis and Why: how it came into scope. Depth: in how many steps.
 	Basis string `json:"basis,omitempty"`
+	// Blurred: a vantage point of the round of probes under way gave no clear answer.
+	Blurred bool `json:"blurred,omitempty"`
+	// Border: EndSessions ends what was issued before it. All attempts have the same.
+	Border At   `json:"border,omitzero"`
+	ByHand bool `json:"by_hand,omitempty"` // a person makes the replacement
 	// Calls counts the mutating calls by outcome.
 	Calls map[string]int `json:"calls,omitempty"`
-	// Clear is when a probe last gave a clear answer.
+	// Clear is from when on the probes under way gave no clear answer.
 	Clear At `json:"clear,omitzero"`
 	// Confirmed: the proof was looked at once more after the last kill.
 	Confirmed bool `json:"confirmed,omitempty"`
@@ -68,6 +76,8 @@ type Row struct {
 	Dependents []Dependent `json:"dependents,omitempty"`
 	Depth      int         `json:"depth,omitempty"`
 	Disabled   bool        `json:"disabled,omitempty"`
+	// Doing is the call that After, Stuck and the counts of attempts are about.
+	Doing string `json:"doing,omitempty"`
 	// Effect names the journal that holds the first intent of a create that has no
 	// outcome yet: every attempt goes on in it.
 	Effect   string `json:"effect,omitempty"`
@@ -79,7 +89,7 @@ type Row struct {
 	EndAt         At     `json:"ended,omitzero"`
 	EndedSessions bool   `json:"ended_sessions,omitempty"`
 	Exposure      string `json:"exposure,omitempty"`
-	// Failures, Throttled and Unclear count in the current verb.
+	// Failures, Throttled and Unclear count in the call of Doing.
 	Failures     int    `json:"failures,omitempty"`
 	FirstRefused At     `json:"first_refused,omitzero"`
 	FP           string `json:"fp"`
@@ -126,10 +136,12 @@ type Row struct {
 	StoreDirty *bool   `json:"store_dirty,omitempty"`
 	Stores     []Store `json:"stores,omitempty"`
 	Strategy   string  `json:"strategy,omitempty"`
-	Sure       bool    `json:"sure,omitempty"` // the provider's word is that it is disabled or gone
-	Throttled  int     `json:"throttled,omitempty"`
-	Told       bool    `json:"told,omitempty"` // its owners were told before the cut
-	// Tries counts the attempts at the current verb.
+	// Stuck is what a person must mend before the call of Doing is made again.
+	Stuck     string `json:"stuck,omitempty"`
+	Sure      bool   `json:"sure,omitempty"` // the provider's word is that it is disabled or gone
+	Throttled int    `json:"throttled,omitempty"`
+	Told      bool   `json:"told,omitempty"` // its owners were told before the cut
+	// Tries counts the attempts at the call of Doing.
 	Tries        int    `json:"tries,omitempty"`
 	Unattributed bool   `json:"unattributed,omitempty"`
 	Unclear      int    `json:"unclear,omitempty"`
@@ -191,7 +203,7 @@ func (r *Row) SetDependents(ds []plan.Dependent) {
 // mostOutcomes is how many calls a row keeps; Calls counts them all.
 const mostOutcomes = 12
 
-// saw keeps a call that changes something.
+// saw keeps a call that changes something, once its answer is one to go on with.
 func (r *Row) saw(a activities.Attempt) {
 	if r.Calls == nil {
 		r.Calls = map[string]int{}
@@ -201,6 +213,17 @@ func (r *Row) saw(a activities.Attempt) {
 	if n := len(r.Outcomes); n > mostOutcomes {
 		r.Outcomes = r.Outcomes[n-mostOutcomes:]
 	}
+}
+
+// fresh forgets the attempts at a call: the next one is another.
+func (r *Row) fresh() {
+	r.Tries, r.Failures, r.Throttled, r.Unclear = 0, 0, 0, 0
+	r.After, r.AfterWhy, r.Stuck = At{}, "", ""
+}
+
+// wait lets the same call be made again, not before d has passed.
+func (r *Row) wait(d time.Duration, why string, now time.Time) {
+	r.After, r.AfterWhy = second(now.Add(d)), why
 }
 
 // end sets the end state.
