@@ -68,7 +68,7 @@ func (f *Facts) take(r *Row, a activities.Attempt, effect string, now time.Time)
 	case activities.Probe:
 		return f.probed(r, a, now)
 	}
-	if r.repeats(a, effect, now) {
+	if f.repeats(r, a, effect, now) {
 		return true
 	}
 	r.saw(a)
@@ -88,7 +88,7 @@ func (f *Facts) take(r *Row, a activities.Attempt, effect string, now time.Time)
 		if a.Issue == nil || !a.Outcome.Reached() {
 			return r.stop(a)
 		}
-		r.Effect = ""
+		r.Effect, r.EffectToken = "", ""
 		r.NewKey, r.Handle, r.Adoption = a.Issue.New.ID, a.Issue.Handle, issued
 	case activities.Distribute:
 		r.Handed++
@@ -104,7 +104,7 @@ func (f *Facts) take(r *Row, a activities.Attempt, effect string, now time.Time)
 }
 
 // repeats tells whether the same call is to be made again, and sets from when on.
-func (r *Row) repeats(a activities.Attempt, effect string, now time.Time) bool {
+func (f *Facts) repeats(r *Row, a activities.Attempt, effect string, now time.Time) bool {
 	if !a.Failed() && a.Outcome != activities.Unclear {
 		return false
 	}
@@ -123,7 +123,7 @@ func (r *Row) repeats(a activities.Attempt, effect string, now time.Time) bool {
 	switch v := r.Next.Verb; {
 	case v == activities.Issue:
 		if r.Effect == "" {
-			r.Effect = effect // the next attempt must find what this one may have made
+			r.Effect, r.EffectToken = effect, f.token(r) // the next attempt must find what this one may have made
 		}
 	case v == activities.Distribute, v == activities.Revoke && r.Disabled:
 		// No probe tells whether it happened.

@@ -102,21 +102,33 @@ func (f *Facts) places(r *Row, mode string) []string {
 	return all[:min(len(all), max(f.Vantages, 1))]
 }
 
-// Request is the call that the row needs next. Token is the same for every attempt at
-// the same effect, and of no other effect: a name of twelve digits would be shared by two
-// of a million keys.
+// token is the same for every attempt at the same effect, and of no other effect: a name
+// of twelve digits would be shared by two of a million keys.
+func (f *Facts) token(r *Row) string {
+	v := r.Next.Verb
+	if v == activities.Issue && r.EffectToken != "" {
+		return r.EffectToken
+	}
+	token := f.Incident + "/" + f.Prefix + "/" + string(v) + "/" + r.FP
+	switch v {
+	case activities.Disable:
+		token += "/" + itoa(r.Resured)
+	case activities.Distribute:
+		token += "/" + itoa(r.Handed)
+	}
+	return token
+}
+
+// Request is the call that the row needs next.
 func (f *Facts) Request(r *Row, now time.Time) activities.Request {
 	req := activities.Request{Now: now, Vantage: r.Next.Vantage}
-	req.Incident, req.Key, req.Secret, req.Attempt = f.Incident, r.Key(), r.Secret, r.Tries+1
-	token := f.Incident + "/" + f.Prefix + "/" + string(r.Next.Verb) + "/" + r.FP
+	req.Incident, req.Key, req.Secret, req.Attempt, req.Token = f.Incident, r.Key(), r.Secret, r.Tries+1, f.token(r)
 	switch r.Next.Verb {
 	case activities.Inspect:
 		req.Since, req.Compromised = f.Since, f.Compromised
 		if r.Next.Mode == ModeCutover {
 			req.Key.ID, req.Secret, req.Since, req.Compromised = r.NewKey, "", r.Placed.Time, nil
 		}
-	case activities.Disable:
-		token += "/" + itoa(r.Resured)
 	case activities.EndSessions:
 		req.Before, req.Roles = r.Border.Time, r.Roles
 	case activities.Probe:
@@ -132,8 +144,6 @@ func (f *Facts) Request(r *Row, now time.Time) activities.Request {
 			s := r.Stores[r.Handed]
 			req.Target, req.Name = s.Target, s.Name
 		}
-		token += "/" + itoa(r.Handed)
 	}
-	req.Token = token
 	return req
 }

@@ -79,12 +79,13 @@ type Row struct {
 	// Doing is the call that After, Stuck and the counts of attempts are about.
 	Doing string `json:"doing,omitempty"`
 	// Effect names the journal that holds the first intent of a create that has no
-	// outcome yet: every attempt goes on in it.
-	Effect   string `json:"effect,omitempty"`
-	End      string `json:"end,omitempty"`
-	EndBy    string `json:"end_by,omitempty"`
-	EndUntil At     `json:"end_until,omitzero"`
-	EndWhy   string `json:"end_why,omitempty"`
+	// outcome yet: every attempt goes on in it, under EffectToken, whoever makes it.
+	Effect      string `json:"effect,omitempty"`
+	EffectToken string `json:"effect_token,omitempty"`
+	End         string `json:"end,omitempty"`
+	EndBy       string `json:"end_by,omitempty"`
+	EndUntil    At     `json:"end_until,omitzero"`
+	EndWhy      string `json:"end_why,omitempty"`
 	// EndAt is when the end state was reached.
 	EndAt         At     `json:"ended,omitzero"`
 	EndedSessions bool   `json:"ended_sessions,omitempty"`
