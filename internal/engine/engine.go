@@ -73,9 +73,11 @@ func (e *Engine) Activities() map[string]any {
 		workflows.ActivityAlarm:    e.RaiseAlarm,
 		workflows.ActivityArchive:  e.Archive,
 
-		workflows.ActivityPin:  e.Pin,
-		workflows.ActivityList: e.List,
-		workflows.ActivitySort: e.Sort,
+		workflows.ActivityPin:    e.Pin,
+		workflows.ActivityList:   e.List,
+		workflows.ActivitySort:   e.Sort,
+		workflows.ActivityUnfold: e.Unfold,
+		workflows.ActivityFind:   e.Find,
 
 		workflows.ActivityRender:     e.Render,
 		workflows.ActivityNoticeText: e.NoticeText,

@@ -51,15 +51,6 @@ const (
 // been on its way goes on.
 func (f *Facts) Begin(r *Row, now time.Time) {
 	if f.Scope {
-		r.Next = Next{Verb: activities.Inspect}
-		if !f.kind(r).has(activities.Inspect) {
-			// "uses" is the source whose absence makes every fact about use unknown.
-			why := "the provider has no Inspect for " + r.Kind
-			f.read(r, activities.Attempt{Detail: why, Class: activities.ClassInvalid}, now)
-		}
-		return
-	}
-	if f.Scope {
 		f.inspect(r)
 		return
 	}
