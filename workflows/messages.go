@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"strings"
 	"time"
 
 	"rekey/activities"
@@ -87,13 +88,24 @@ const (
 // them: ids are never encrypted.
 func IncidentID(incident string) string { return "incident/" + incident }
 
-// RegisterID is the register of a fingerprint ("fp1_3f…" -> "register/3f").
+// RegisterID is the register of a fingerprint, by the first byte of its digits
+// ("fp1_3f…" -> "register/3f").
 func RegisterID(fp string) string {
-	const prefix = 4
-	if len(fp) < prefix+2 {
+	const hexes = "0123456789abcdef"
+	_, digits, _ := strings.Cut(fp, "_")
+	if len(digits) < 2 || !strings.Contains(hexes, digits[:1]) || !strings.Contains(hexes, digits[1:2]) {
 		return "register/00"
 	}
-	return "register/" + fp[prefix:prefix+2]
+	return "register/" + digits[:2]
+}
+
+// RegisterVolume is a further volume of a register, which is named by its first
+// ("register/3f", 2 -> "register/3f.2").
+func RegisterVolume(register string, volume int) string {
+	if volume == 0 {
+		return register
+	}
+	return register + "." + itoa(volume)
 }
 
 // Settings are pinned when an incident starts: nothing that is edited later
@@ -233,15 +245,27 @@ type Decision struct {
 // its details are a view.ErrorBody.
 const RefusalType = "refused"
 
-// Claim asks a register for fingerprints on behalf of an incident.
+// Claim asks a register for fingerprints, at most [ClaimMost], on behalf of an
+// incident.
 type Claim struct {
 	FPs      []string `json:"fps"`
 	Incident string   `json:"incident"`
+	// From moves what that incident owns to Incident: both turned out to be about one
+	// key. What a third one owns stays there.
+	From string `json:"from,omitempty"`
+	// Conflicts asks for an answer that names only what others own.
+	Conflicts bool `json:"conflicts,omitempty"`
 }
 
 // ClaimResult says whose each fingerprint is.
 type ClaimResult struct {
 	Owners map[string]string `json:"owners"`
+	// New is how many had no owner before.
+	New int `json:"new,omitempty"`
+	// Left are those that this volume does not have and does not take, because it is
+	// full: they are to be claimed from volume Next ([RegisterVolume]).
+	Left []string `json:"left,omitempty"`
+	Next int      `json:"next,omitempty"`
 }
 
 // ClockTick moves a drill's clock.

@@ -127,25 +127,5 @@ func (e *Engine) RaiseAlarm(ctx context.Context, in workflows.AlarmInput) (struc
 	return struct{}{}, e.Alarm(ctx, in)
 }
 
-// ClaimKeys settles with the registers whose each fingerprint is.
-func (e *Engine) ClaimKeys(ctx context.Context, in workflows.ClaimInput) (workflows.ClaimResult, error) {
-	by := map[string][]string{}
-	for _, fp := range in.FPs {
-		id := workflows.RegisterID(fp)
-		by[id] = append(by[id], fp)
-	}
-	out := workflows.ClaimResult{Owners: map[string]string{}}
-	for id, fps := range by {
-		res, err := e.Claim(ctx, id, workflows.Claim{FPs: fps, Incident: in.Incident})
-		if err != nil {
-			return out, fmt.Errorf("claim in %s: %w", id, err)
-		}
-		for fp, owner := range res.Owners {
-			out.Owners[fp] = owner
-		}
-	}
-	return out, nil
-}
-
 // day is used for facts that count days.
 const day = 24 * time.Hour

@@ -24,28 +24,6 @@ type Temporal struct {
 
 var _ Engine = Temporal{}
 
-// Claim implements Engine. It is update-with-start: p50 9 ms
-// (reference/temporal.md). The update is idempotent by itself.
-func (t Temporal) Claim(ctx context.Context, register string, c workflows.Claim) (workflows.ClaimResult, error) {
-	var out workflows.ClaimResult
-	start := t.Client.NewWithStartWorkflowOperation(client.StartWorkflowOptions{
-		ID: register, TaskQueue: workflows.TaskQueue,
-		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		StaticSummary:            "which incident has which key",
-	}, workflows.TypeRegister, workflows.RegisterInput{})
-	h, err := t.Client.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
-		StartWorkflowOperation: start,
-		UpdateOptions: client.UpdateWorkflowOptions{
-			WorkflowID: register, UpdateName: workflows.UpdateClaim, Args: []any{c}, WaitForStage: client.WorkflowUpdateStageCompleted,
-		},
-	})
-	if err != nil {
-		return out, err
-	}
-	err = h.Get(ctx, &out)
-	return out, err
-}
-
 // State implements Engine.
 func (t Temporal) State(ctx context.Context, incident string) (State, error) {
 	id := workflows.IncidentID(incident)
