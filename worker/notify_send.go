@@ -232,7 +232,7 @@ func beat(ctx context.Context) func() {
 // sending makes the activity over this runtime.
 func (r *Runtime) sending() *sendActivity {
 	return &sendActivity{
-		contacts: r.contacts, blobs: r.Blobs, journals: batch.BlobJournals{Dir: r.Blobs}, now: r.Now, log: r.Log,
+		contacts: r.contacts, blobs: r.Blobs, journals: batch.BlobJournals{Journals: r.Blobs}, now: r.Now, log: r.Log,
 		open: func(code string) (notify.Descriptor, notify.Sender, error) {
 			c, ok := channels.Lookup(code)
 			if !ok {

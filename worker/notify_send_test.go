@@ -115,7 +115,7 @@ func newOffice(t *testing.T, d notify.Delivery) *office {
 	m := notice.Message{Subject: "act", Text: "a text", Data: notice.Data{Schema: notice.SchemaNotice}}
 	b, err := m.Bytes()
 	require.NoError(t, err)
-	hash, err := o.disk.Dir.Put(context.Background(), b)
+	hash, err := o.act.blobs.Put(context.Background(), b)
 	require.NoError(t, err)
 	o.in = workflows.SendInput{
 		Incident: "inc-1", ID: "inc-1-n1-1-c1", Audience: "customer", Ref: "C033", Contact: workflows.Contact{Order: 1, Channel: "email"}, Text: hash, Attempt: 1,
@@ -135,7 +135,7 @@ func (o *office) restart() {
 	if o.disk != nil {
 		full = o.disk.full
 	}
-	o.disk = &disk{BlobJournals: batch.BlobJournals{Dir: dir}, full: full}
+	o.disk = &disk{BlobJournals: batch.BlobJournals{Journals: dir}, full: full}
 	o.act = &sendActivity{
 		contacts: func() (*estate.Directory, error) { return estate.LoadDirectory(nil, []string{o.customers}) },
 		blobs:    dir, journals: o.disk, now: func(context.Context) time.Time { return time.Unix(1_700_000_000, 0).UTC() },

@@ -54,7 +54,7 @@ type parts struct {
 func (r *Runtime) newParts(c client.Client, lease func(provider, account string) (batch.Lease, error)) *parts {
 	p := &parts{r: r, client: c, engine: r.NewEngine(c), limits: r.limits()}
 	p.run = batch.New(batch.Options{
-		Client: r.Client, Kind: r.Kind, Journals: batch.BlobJournals{Dir: r.Blobs}, Limits: p.limits, Now: r.Now,
+		Client: r.Client, Kind: r.Kind, Journals: batch.BlobJournals{Journals: r.Blobs}, Limits: p.limits, Now: r.Now,
 		Fingerprint: func(k activities.Key) (string, error) { return r.Finger.Public(k.Provider, k.Account, k.Kind, k.ID) },
 		Lease:       lease, Epoch: r.Epoch,
 		// Whoever calls an account has its lease, or the lock. Another process that
@@ -148,7 +148,7 @@ func (r *Runtime) NewEngine(c client.Client) *engine.Engine {
 	t := intake.Temporal{Client: c}
 	return engine.New(engine.Options{
 		Config: r.Config, Estate: r.Estate, Blobs: r.Blobs, Secrets: r.Sealed, Finger: r.Finger, Providers: r.Descriptors(),
-		Client: r.Client, Breaker: &engine.Breaker{Journals: batch.BlobJournals{Dir: r.Blobs}, Ceiling: r.Config.Ceilings.Breaker},
+		Client: r.Client, Breaker: &engine.Breaker{Journals: batch.BlobJournals{Journals: r.Blobs}, Ceiling: r.Config.Ceilings.Breaker},
 		Claim: t.Claim, Alarm: r.alarm(c),
 		Histories: r.archive(c),
 		Contacts:  r.keptContacts,

@@ -189,7 +189,7 @@ func blobs(t *testing.T) batch.BlobJournals {
 	require.NoError(t, err)
 	d, err := blob.OpenDir(t.TempDir(), k)
 	require.NoError(t, err)
-	return batch.BlobJournals{Dir: d}
+	return batch.BlobJournals{Journals: d}
 }
 
 // kill is what a killed worker panics with.

@@ -11,6 +11,7 @@ import (
 
 	"rekey/activities"
 	"rekey/activities/batch"
+	"rekey/internal/blob"
 )
 
 var edges = []string{batch.EdgeBefore, batch.EdgeAfter, batch.EdgeRecord}
@@ -368,7 +369,9 @@ func TestBlobJournalStaysOpenAfterItWasSealed(t *testing.T) {
 	second, err := j.Seal(ctx)
 	require.NoError(t, err)
 	require.NotEqual(t, first, second)
-	content, err := b.Dir.Get(ctx, second)
+	store, ok := b.Journals.(blob.Store)
+	require.True(t, ok)
+	content, err := store.Get(ctx, second)
 	require.NoError(t, err)
 	require.Equal(t, "{\"n\":1}\n{\"n\":2}\n", string(content))
 	require.NoError(t, j.Close())

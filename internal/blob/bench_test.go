@@ -3,6 +3,7 @@ package blob
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -58,7 +59,7 @@ func BenchmarkPut(b *testing.B) {
 						if err != nil {
 							return err
 						}
-						return d.place(path, sealFrame(d.keys, keyring.Blob, hash, []byte(plainMagic), content))
+						return d.place(path, sealFrame([]byte(plainMagic), d.keys, keyring.Blob, hash, content))
 					}
 				}
 				b.SetBytes(int64(len(page)))
@@ -102,5 +103,47 @@ func BenchmarkGet(b *testing.B) {
 	for b.Loop() {
 		_, err := d.Get(ctx, hash)
 		require.NoError(b, err)
+	}
+}
+
+// BenchmarkPassJournal is the journal of a pass over a page: opened, 500 intents and 500
+// outcomes of an idempotent verb, sealed and closed.
+func BenchmarkPassJournal(b *testing.B) {
+	rec := []byte(`{"kind":"outcome","fp":"fp1_` + Hash(nil)[len(hashPrefix):] + `","attempt":1,"at":"2026-11-21T03:00:00.000Z","result":"` + strings.Repeat("r", 250) + `"}`)
+	for _, term := range []uint64{0, 1} {
+		b.Run(fmt.Sprintf("term=%d", term), func(b *testing.B) {
+			d := dir(b)
+			n := 0
+			for b.Loop() {
+				n++
+				j, err := d.OpenJournal(ctx, fmt.Sprintf("inc/%d", n), term)
+				require.NoError(b, err)
+				for i := range 1000 {
+					require.NoError(b, j.Append(ctx, append(fmt.Append(nil, n, i), rec...), false))
+				}
+				_, err = j.Seal(ctx, nil)
+				require.NoError(b, err)
+				require.NoError(b, j.Close())
+			}
+		})
+	}
+}
+
+// BenchmarkOpenJournal opens and closes new journals with one record each.
+func BenchmarkOpenJournal(b *testing.B) {
+	for _, term := range []uint64{0, 1} {
+		for _, durable := range []bool{false, true} {
+			b.Run(fmt.Sprintf("term=%d/durable=%t", term, durable), func(b *testing.B) {
+				d := dir(b)
+				n := 0
+				for b.Loop() {
+					n++
+					j, err := d.OpenJournal(ctx, fmt.Sprintf("inc/%d", n), term)
+					require.NoError(b, err)
+					require.NoError(b, j.Append(ctx, []byte("intent"), durable))
+					require.NoError(b, j.Close())
+				}
+			})
+		}
 	}
 }

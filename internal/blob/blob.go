@@ -4,9 +4,8 @@
 // A workflow holds the hash; the hash pins the content. What is stored is
 // encrypted under the codec keys (internal/codec/keyring), and Get verifies the
 // hash after decryption, so neither a changed file nor a swapped one is ever
-// returned. Another kind of store (S3-compatible) is another type that
-// implements Store; journals stay local to the host that writes them until they
-// are sealed into a Store.
+// returned. Another kind of store is another type that implements Store and
+// Journals; internal/blob/s3blob is the one for several hosts.
 package blob
 
 import (

@@ -17,7 +17,7 @@ import (
 // A Dir is a Store in a directory:
 //
 //	DIR/sha256/<first two hex digits>/<other 62>   blobs
-//	DIR/journals/<name>.log, .sealed               journals
+//	DIR/journals/<name>.log                        journals
 //	DIR/journals/<name>.d/<term>.log               journals of holders that follow each other
 //	DIR/journals/<name>.lock                       locks between processes
 type Dir struct {
@@ -26,12 +26,12 @@ type Dir struct {
 	// write is fsx.WriteAtomic; tests make it fail.
 	write func(path string, data []byte) error
 	// openFile opens a journal's file; tests make its writes fail.
-	openFile func(path string) (file, error)
+	openFile func(path string, lock bool) (file, error)
 	// made are the directories of blobs that are known to be there, durably.
 	made sync.Map
 
 	mu   sync.Mutex
-	open map[string]*journal // journals open in this process
+	open map[string]*logFile // journals open in this process
 }
 
 var _ Store = (*Dir)(nil)
@@ -43,7 +43,7 @@ func OpenDir(root string, keys *keyring.Keyring) (*Dir, error) {
 			return nil, fmt.Errorf("blob store: %w", err)
 		}
 	}
-	return &Dir{root: root, keys: keys, write: fsx.WriteAtomic, openFile: openFile, open: map[string]*journal{}}, nil
+	return &Dir{root: root, keys: keys, write: fsx.WriteAtomic, openFile: openFile, open: map[string]*logFile{}}, nil
 }
 
 func (d *Dir) path(hash string) (string, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"syscall"
 	"time"
@@ -37,39 +38,43 @@ func (f osFile) Size() (int64, error) {
 // errLocked: another process holds the file.
 var errLocked = errors.New("held by another process: end it first; its lock goes with it")
 
-// openFile opens or makes the file and locks it against other processes; the
-// lock ends with the process, also by kill -9
-// (https://man7.org/linux/man-pages/man2/flock.2.html).
-func openFile(path string) (file, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, fsx.FileMode)
-	if err != nil {
-		return nil, fsx.Full(path, err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			err = errLocked
+// openFile opens or makes the file and, with lock, locks it against other processes;
+// the lock ends with the process, also by kill -9
+// (https://man7.org/linux/man-pages/man2/flock.2.html). The log of a term is not
+// locked: its writer is alone by its term, and a lock would also keep out the one
+// after it while a stopped process lives.
+func openFile(path string, lock bool) (file, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, fsx.FileMode)
+		if err != nil {
+			return nil, fsx.Full(path, err)
 		}
-		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
+		if !lock {
+			return osFile{f}, nil
+		}
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			if errors.Is(err, syscall.EWOULDBLOCK) {
+				err = errLocked
+			}
+			return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
+		}
+		// Another process may have put a new file in its place or removed it, and
+		// ended, between the two calls above.
+		ours, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		if there, err := os.Stat(path); err == nil && os.SameFile(ours, there) {
+			return osFile{f}, nil
+		}
+		_ = f.Close() // nothing was written
 	}
-	return osFile{f}, nil
-}
-
-// openUnlocked opens the log of a term. Its writer is alone by its term; a lock
-// would also keep out the one after it while a stopped process lives.
-func openUnlocked(path string) (file, error) {
-	f, err := os.OpenFile(path, os.O_RDWR, fsx.FileMode)
-	if err != nil {
-		return nil, err
-	}
-	return osFile{f}, nil
 }
 
 // lockEvery is how often a lock that another process holds is tried again.
 const lockEvery = 20 * time.Millisecond
 
-// Lock takes the lock name for this caller alone, among all processes and all
-// callers in this one, and waits for it until ctx ends. The lock ends with unlock
-// or with the process. Hosts that share the directory need a file system that
+// Lock implements [Journals]. Hosts that share the directory need a file system that
 // carries flock between them: NFS version 4 does
 // (https://man7.org/linux/man-pages/man2/flock.2.html), and one that has no locks
 // is refused here.
@@ -78,21 +83,21 @@ func (d *Dir) Lock(ctx context.Context, name string) (unlock func(), err error) 
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, fsx.FileMode)
-	if err != nil {
-		return nil, fsx.Full(path, err)
-	}
 	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		f, err := openFile(path, true)
 		if err == nil {
 			return func() { _ = f.Close() }, nil // closing unlocks; nothing was written
 		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			return nil, errors.Join(fmt.Errorf("%s cannot be locked: put the data directory on a file system with flock (local, or NFS version 4): %w", path, err), f.Close())
+		var open *fs.PathError // of open and stat; flock gives a plain number
+		if errors.As(err, &open) {
+			return nil, err
+		}
+		if !errors.Is(err, errLocked) && !errors.Is(err, syscall.EINTR) {
+			return nil, fmt.Errorf("%s cannot be locked: put the data directory on a file system with flock (local, or NFS version 4): %w", path, err)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("%s is held by another process: %w", path, ctx.Err()), f.Close())
+			return nil, fmt.Errorf("%s is held by another process: %w", path, ctx.Err())
 		case <-time.After(lockEvery):
 		}
 	}

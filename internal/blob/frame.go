@@ -3,6 +3,7 @@ package blob
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -20,8 +21,13 @@ import (
 // record opens only in its own place. The watermark is the file's length that was
 // known to be durable when the frame was written: a bad frame at or after the
 // last watermark is the torn tail of a crash; one before it is damage.
+//
+// With sealedMagic in place of journalMagic the first frame is a sealedPart: the
+// records before this log are lines of the blob that it names (see [Journal]). Such a
+// file is written whole, so that frame is never torn.
 const (
 	journalMagic = "rekeyj1\n"
+	sealedMagic  = "rekeyj2\n"
 	frameMagic   = "\xf7rkj"
 	frameHead    = 4 + 4 + 4 + 8
 	// MaxRecord is the largest journal record in bytes.
@@ -32,27 +38,39 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// A JournalCorruptError says that a journal is damaged where it was durable. It
-// is never mended by itself: an intent may be lost in the damage.
-type JournalCorruptError struct {
-	Name   string
-	Offset int64
-}
-
-func (e *JournalCorruptError) Error() string {
-	return fmt.Sprintf("journal %s is damaged at byte %d, before what was known to be durable: restore it from backup, or treat every item of this batch as unclear and probe it", e.Name, e.Offset)
-}
-
 func recordContext(name string, n int) string { return name + "\x00" + strconv.Itoa(n) }
 
+func sealedContext(name string) string { return name + "\x00sealed" }
+
+// A sealedPart says where the records before a log are: the first N lines of a blob.
+type sealedPart struct {
+	Hash string `json:"hash"`
+	N    int    `json:"n"`
+}
+
 func appendFrame(dst []byte, keys *keyring.Keyring, name string, n int, watermark int64, rec []byte) []byte {
-	head := make([]byte, frameHead)
-	frame := sealFrame(keys, keyring.Journal, recordContext(name, n), head, rec)
-	copy(frame, frameMagic)
-	binary.BigEndian.PutUint32(frame[4:], uint32(len(frame)-frameHead)) //nolint:gosec // bounded by MaxRecord
-	binary.BigEndian.PutUint64(frame[12:], uint64(watermark))           //nolint:gosec // a file length is not negative
-	binary.BigEndian.PutUint32(frame[8:], crc32.Checksum(frame[12:], castagnoli))
-	return append(dst, frame...)
+	return frame(dst, keys, recordContext(name, n), watermark, rec)
+}
+
+// sealedLog is a file that holds nothing but the sealed part.
+func sealedLog(keys *keyring.Keyring, name string, part sealedPart) ([]byte, error) {
+	text, err := json.Marshal(part)
+	if err != nil {
+		return nil, err
+	}
+	return frame([]byte(sealedMagic), keys, sealedContext(name), 0, text), nil
+}
+
+func frame(dst []byte, keys *keyring.Keyring, context string, watermark int64, plain []byte) []byte {
+	start := len(dst)
+	dst = append(dst, frameMagic...)
+	dst = append(dst, make([]byte, frameHead-len(frameMagic))...)
+	dst = sealFrame(dst, keys, keyring.Journal, context, plain)
+	f := dst[start:]
+	binary.BigEndian.PutUint32(f[4:], uint32(len(f)-frameHead)) //nolint:gosec // bounded by MaxRecord
+	binary.BigEndian.PutUint64(f[12:], uint64(watermark))       //nolint:gosec // a file length is not negative
+	binary.BigEndian.PutUint32(f[8:], crc32.Checksum(f[12:], castagnoli))
+	return dst
 }
 
 // nextFrame cuts the frame at the start of data; ok is false when there is no
@@ -76,42 +94,76 @@ func nextFrame(data []byte) (body []byte, watermark int64, size int, ok bool) {
 	return data[frameHead:size], int64(mark), size, true
 }
 
-// scan reads a journal file: its records, and the length of the intact part. A
-// torn tail is left out. It fails with *JournalCorruptError on damage and with
-// *keyring.MissingKeyError when a record's key is not here.
-func scan(keys *keyring.Keyring, name string, data []byte) (records [][]byte, good int64, err error) {
+// content is what a journal file holds: records, after those of a sealed part.
+type content struct {
+	sealed  sealedPart // N is 0 where there is none
+	records [][]byte
+	good    int64 // length of the intact part of the file
+}
+
+// count is the number of records of the journal.
+func (c content) count() int { return c.sealed.N + len(c.records) }
+
+// scan reads a journal file. A torn tail is left out. It fails with
+// *JournalCorruptError on damage and with *keyring.MissingKeyError when a record's
+// key is not here.
+func scan(keys *keyring.Keyring, name string, data []byte) (content, error) {
 	if len(data) < len(journalMagic) { // a crash while the file was made
 		if string(data) != journalMagic[:len(data)] {
-			return nil, 0, &JournalCorruptError{Name: name}
+			return content{}, &JournalCorruptError{Name: name}
 		}
-		return nil, 0, nil
+		return content{}, nil
 	}
-	if string(data[:len(journalMagic)]) != journalMagic {
-		return nil, 0, &JournalCorruptError{Name: name}
+	magic := string(data[:len(journalMagic)])
+	if magic != journalMagic && magic != sealedMagic {
+		return content{}, &JournalCorruptError{Name: name}
 	}
-	pos := len(journalMagic)
+	pos := len(magic)
+	open := func(context string, body []byte) ([]byte, error) {
+		rec, err := openFrame(keys, keyring.Journal, context, body)
+		var missing *keyring.MissingKeyError
+		if errors.As(err, &missing) {
+			return nil, fmt.Errorf("journal %s: %w", name, err)
+		}
+		if err != nil { // intact bytes that do not open here were not torn: they were put here
+			return nil, &JournalCorruptError{Name: name, Offset: int64(pos)}
+		}
+		return rec, nil
+	}
+	var out content
+	if magic == sealedMagic {
+		body, _, size, ok := nextFrame(data[pos:])
+		if !ok {
+			return content{}, &JournalCorruptError{Name: name, Offset: int64(pos)}
+		}
+		text, err := open(sealedContext(name), body)
+		if err != nil {
+			return content{}, err
+		}
+		if err := json.Unmarshal(text, &out.sealed); err != nil || out.sealed.N < 1 || !ValidHash(out.sealed.Hash) {
+			return content{}, &JournalCorruptError{Name: name, Offset: int64(pos)}
+		}
+		pos += size
+	}
 	var watermark int64
 	for {
 		body, mark, size, ok := nextFrame(data[pos:])
 		if !ok {
 			break
 		}
-		rec, err := openFrame(keys, keyring.Journal, recordContext(name, len(records)), body)
-		var missing *keyring.MissingKeyError
-		if errors.As(err, &missing) {
-			return nil, 0, fmt.Errorf("journal %s: %w", name, err)
+		rec, err := open(recordContext(name, out.count()), body)
+		if err != nil {
+			return content{}, err
 		}
-		if err != nil { // intact bytes that do not open here were not torn: they were put here
-			return nil, 0, &JournalCorruptError{Name: name, Offset: int64(pos)}
-		}
-		records = append(records, rec)
+		out.records = append(out.records, rec)
 		watermark = max(watermark, mark)
 		pos += size
 	}
 	if max(watermark, highestWatermark(data[pos:])) > int64(pos) {
-		return nil, 0, &JournalCorruptError{Name: name, Offset: int64(pos)}
+		return content{}, &JournalCorruptError{Name: name, Offset: int64(pos)}
 	}
-	return records, int64(pos), nil
+	out.good = int64(pos)
+	return out, nil
 }
 
 // highestWatermark looks for intact frames wherever one may start: after a hole
@@ -132,33 +184,4 @@ func highestWatermark(data []byte) int64 {
 		}
 		data = data[size:]
 	}
-}
-
-// Sealed journals are one blob: each record with its length (u32) in front.
-
-func packRecords(records [][]byte) []byte {
-	var out []byte
-	for _, r := range records {
-		out = binary.BigEndian.AppendUint32(out, uint32(len(r))) //nolint:gosec // bounded by MaxRecord
-		out = append(out, r...)
-	}
-	return out
-}
-
-// UnpackJournal splits the blob of a sealed journal into its records, in order.
-func UnpackJournal(content []byte) ([][]byte, error) {
-	var out [][]byte
-	for len(content) > 0 {
-		if len(content) < 4 {
-			return nil, errors.New("blob: not the content of a sealed journal")
-		}
-		n := binary.BigEndian.Uint32(content)
-		content = content[4:]
-		if uint64(n) > uint64(len(content)) {
-			return nil, errors.New("blob: not the content of a sealed journal")
-		}
-		out = append(out, content[:n:n])
-		content = content[n:]
-	}
-	return out, nil
 }

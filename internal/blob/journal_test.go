@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -20,7 +21,7 @@ import (
 
 func contents(t testing.TB, d *Dir, name string) []string {
 	t.Helper()
-	j, err := d.OpenJournal(name)
+	j, err := d.openJournal(ctx, name, 0)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, j.Close()) }()
 	records, err := j.ReadAll(ctx)
@@ -42,7 +43,7 @@ func logPath(t testing.TB, d *Dir, name string) string {
 // written appends records, each one durable, and returns the file.
 func written(t testing.TB, d *Dir, name string, records ...string) []byte {
 	t.Helper()
-	j, err := d.OpenJournal(name)
+	j, err := d.openJournal(ctx, name, 0)
 	require.NoError(t, err)
 	for _, r := range records {
 		require.NoError(t, j.Append(ctx, []byte(r), true))
@@ -95,7 +96,7 @@ func TestTruncatedAtEveryByte(t *testing.T) {
 func TestATornTailWithAHole(t *testing.T) {
 	d := dir(t)
 	durable := written(t, d, "j", "durable")
-	j, err := d.OpenJournal("j")
+	j, err := d.openJournal(ctx, "j", 0)
 	require.NoError(t, err)
 	for _, r := range []string{"lost", "lost too"} {
 		require.NoError(t, j.Append(ctx, []byte(r), false))
@@ -128,7 +129,7 @@ func TestDamageWhereItWasDurable(t *testing.T) {
 		damaged := bytes.Clone(whole)
 		damaged[i] ^= 0x55
 		require.NoError(t, os.WriteFile(logPath(t, d, "j"), damaged, 0o600))
-		_, err := d.OpenJournal("j")
+		_, err := d.openJournal(ctx, "j", 0)
 		var corrupt *JournalCorruptError
 		require.ErrorAs(t, err, &corrupt, "byte %d", i)
 		left, err := os.ReadFile(logPath(t, d, "j"))
@@ -150,57 +151,123 @@ func TestRecordsOpenOnlyInTheirPlace(t *testing.T) {
 		"dropped":   slices.Concat([]byte(journalMagic), second),
 	} {
 		require.NoError(t, os.WriteFile(logPath(t, d, "a"), content, 0o600))
-		_, err := d.OpenJournal("a")
+		_, err := d.openJournal(ctx, "a", 0)
 		var corrupt *JournalCorruptError
 		require.ErrorAs(t, err, &corrupt, name)
 	}
 	require.NoError(t, os.WriteFile(logPath(t, d, "b"), whole, 0o600))
-	_, err := d.OpenJournal("b")
+	_, err := d.openJournal(ctx, "b", 0)
 	require.Error(t, err, "the journal of another batch")
 }
 
-func TestSealPinsTheContent(t *testing.T) {
-	d := dir(t)
-	j, err := d.OpenJournal("j")
-	require.NoError(t, err)
-	late, err := d.OpenJournal("j")
-	require.NoError(t, err)
-	for i := range 3 {
-		require.NoError(t, j.Append(ctx, fmt.Append(nil, "r", i), false))
+// long is a record that makes a log worth letting go when it is sealed.
+func long(n int) string { return strings.Repeat(fmt.Sprintf(`{"record":%d}`, n), sealFrom/30) }
+
+func TestASealedJournalIsABlobAndGoesOn(t *testing.T) {
+	for name, recs := range map[string][]string{"small": {"r0", "r1", "r2"}, "large": {long(0), long(1), long(2)}} {
+		t.Run(name, func(t *testing.T) {
+			d := dir(t)
+			j, err := d.openJournal(ctx, "j", 0)
+			require.NoError(t, err)
+			old, err := d.openJournal(ctx, "j", 0)
+			require.NoError(t, err)
+			add(t, j, recs...)
+			hash, err := j.Seal(ctx, []byte("tail\n"))
+			require.NoError(t, err)
+			content, err := d.Get(ctx, hash)
+			require.NoError(t, err)
+			require.Equal(t, strings.Join(append(slices.Clone(recs), "tail\n"), "\n"), string(content))
+			again, err := j.Seal(ctx, []byte("tail\n"))
+			require.NoError(t, err)
+			require.Equal(t, hash, again, "a lost answer asked for again")
+			info, err := os.Stat(logPath(t, d, "j"))
+			require.NoError(t, err)
+			require.Less(t, info.Size(), int64(sealFrom), "its log has gone, if it was large")
+			require.Equal(t, recs, texts(t, j))
+
+			add(t, old, "after")
+			want := append(slices.Clone(recs), "after")
+			require.Equal(t, want, texts(t, j), "every handle goes on with the same")
+			other, err := OpenDir(d.root, d.keys)
+			require.NoError(t, err)
+			_, err = other.openJournal(ctx, "j", 0)
+			require.ErrorIs(t, err, errLocked, "it is still this process's alone")
+			require.NoError(t, j.Close())
+			require.NoError(t, j.Close(), "twice is once")
+			require.NoError(t, old.Close())
+
+			require.Equal(t, want, contents(t, other, "j"), "also after a restart")
+			j, err = other.openJournal(ctx, "j", 0)
+			require.NoError(t, err)
+			add(t, j, long(3), "last")
+			want = append(want, long(3), "last")
+			hash, err = j.Seal(ctx, nil)
+			require.NoError(t, err)
+			require.NoError(t, j.Close())
+			content, err = d.Get(ctx, hash)
+			require.NoError(t, err)
+			require.Equal(t, strings.Join(want, "\n")+"\n", string(content), "sealed once more, it is the whole again")
+			require.Equal(t, want, contents(t, other, "j"))
+			entries, err := os.ReadDir(filepath.Join(d.root, "journals"))
+			require.NoError(t, err)
+			require.Len(t, entries, 1, "nothing is left beside it")
+		})
 	}
-	hash, err := j.Seal(ctx)
+}
+
+// TestACrashWhileALogIsLetGo stops between any two steps: the journal reads the same.
+func TestACrashWhileALogIsLetGo(t *testing.T) {
+	d := dir(t)
+	recs := []string{long(0), long(1), long(2)}
+	written(t, d, "j", recs...)
+	content := JoinRecords([][]byte{[]byte(recs[0]), []byte(recs[1]), []byte(recs[2])}, nil)
+	hash, err := d.Put(ctx, content)
 	require.NoError(t, err)
-	require.ErrorIs(t, late.Append(ctx, []byte("late"), true), ErrSealed, "also for an old attempt's handle")
+	require.Equal(t, recs, contents(t, d, "j"), "the blob is there, the log as well")
+	gone, err := sealedLog(d.keys, "j", sealedPart{Hash: hash, N: len(recs)})
+	require.NoError(t, err)
+	tmp := filepath.Join(d.root, "journals", fsx.TempName())
+	for n := range len(gone) + 1 {
+		require.NoError(t, os.WriteFile(tmp, gone[:n], 0o600))
+		require.Equal(t, recs, contents(t, d, "j"), "half of the new log, under no name")
+	}
+	require.NoError(t, os.Rename(tmp, logPath(t, d, "j")))
+	require.Equal(t, recs, contents(t, d, "j"))
+
+	// Once it has the name it is whole: anything else is damage, never an empty journal.
+	for n := len(sealedMagic) - 1; n < len(gone); n++ {
+		require.NoError(t, os.WriteFile(logPath(t, d, "j"), gone[:n], 0o600))
+		_, err := d.openJournal(ctx, "j", 0)
+		var damaged *JournalCorruptError
+		require.ErrorAs(t, err, &damaged, "cut at %d", n)
+		flipped := bytes.Clone(gone)
+		flipped[n] ^= 1
+		require.NoError(t, os.WriteFile(logPath(t, d, "j"), flipped, 0o600))
+		_, err = d.openJournal(ctx, "j", 0)
+		require.ErrorAs(t, err, &damaged, "byte %d", n)
+	}
+	require.NoError(t, os.WriteFile(logPath(t, d, "other"), gone, 0o600))
+	_, err = d.openJournal(ctx, "other", 0)
+	require.Error(t, err, "the sealed part of another journal")
+
+	// A blob that is gone is an error, and no empty journal.
+	require.NoError(t, os.WriteFile(logPath(t, d, "j"), gone, 0o600))
+	path, err := d.path(hash)
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(path))
+	j, err := d.openJournal(ctx, "j", 0)
+	require.NoError(t, err)
+	_, err = j.ReadAll(ctx)
+	var missing *NotFoundError
+	require.ErrorAs(t, err, &missing)
 	require.NoError(t, j.Close())
-	require.NoError(t, j.Close(), "twice is once")
-	require.NoError(t, late.Close())
-
-	require.Equal(t, []string{"r0", "r1", "r2"}, contents(t, d, "j"), "still readable under its name")
-	records, err := ReadJournal(ctx, d, hash)
-	require.NoError(t, err)
-	require.Len(t, records, 3)
-
-	again, err := OpenDir(d.root, d.keys)
-	require.NoError(t, err)
-	j, err = again.OpenJournal("j")
-	require.NoError(t, err)
-	rehash, err := j.Seal(ctx)
-	require.NoError(t, err)
-	require.Equal(t, hash, rehash, "a lost answer asked for again")
-	require.NoError(t, j.Close())
-	require.NoFileExists(t, logPath(t, d, "j"))
-
-	// a crash between the marker and the removal of the log
-	require.NoError(t, os.WriteFile(logPath(t, d, "j"), []byte(journalMagic), 0o600))
-	require.Equal(t, []string{"r0", "r1", "r2"}, contents(t, d, "j"))
-	require.NoFileExists(t, logPath(t, d, "j"))
 }
 
 func TestAttemptsOfOneProcessShareTheLog(t *testing.T) {
 	d := dir(t)
-	old, err := d.OpenJournal("j")
+	old, err := d.openJournal(ctx, "j", 0)
 	require.NoError(t, err)
-	next, err := d.OpenJournal("j")
+	next, err := d.openJournal(ctx, "j", 0)
 	require.NoError(t, err)
 	require.NoError(t, old.Append(ctx, []byte("from the old attempt"), false))
 	records, err := next.ReadAll(ctx)
@@ -211,7 +278,7 @@ func TestAttemptsOfOneProcessShareTheLog(t *testing.T) {
 
 	other, err := OpenDir(d.root, d.keys) // as another process would
 	require.NoError(t, err)
-	_, err = other.OpenJournal("j")
+	_, err = other.openJournal(ctx, "j", 0)
 	require.ErrorIs(t, err, errLocked)
 	require.NoError(t, next.Close())
 	require.ErrorIs(t, next.Append(ctx, nil, false), errClosed)
@@ -221,15 +288,16 @@ func TestAttemptsOfOneProcessShareTheLog(t *testing.T) {
 func TestJournalNames(t *testing.T) {
 	d := dir(t)
 	for _, bad := range []string{"", "/", "a/", "/a", "..", "a/../b", ".hidden", "a+b", "a b", "a\x00", strings.Repeat("x", 201)} {
-		_, err := d.OpenJournal(bad)
+		_, err := d.openJournal(ctx, bad, 0)
 		require.Error(t, err, "%q", bad)
 	}
 	written(t, d, "a/b", "1")
 	written(t, d, "a.b", "2")
 	require.Equal(t, []string{"1"}, contents(t, d, "a/b"))
-	j, err := d.OpenJournal("a/b")
+	j, err := d.openJournal(ctx, "a/b", 0)
 	require.NoError(t, err)
 	require.ErrorContains(t, j.Append(ctx, make([]byte, MaxRecord+1), false), "blob store")
+	require.ErrorContains(t, j.Append(ctx, []byte("a\nb"), false), "one line")
 	stopped, cancel := context.WithCancel(ctx)
 	cancel()
 	require.ErrorIs(t, j.Append(stopped, nil, false), context.Canceled)
@@ -264,15 +332,15 @@ func (f *faulty) Sync() error {
 
 func (f *faulty) Truncate(n int64) error { return errors.Join(f.truncErr, f.file.Truncate(n)) }
 
-func faultyJournal(t *testing.T) (*Dir, *faulty, *Journal) {
+func faultyJournal(t *testing.T) (*Dir, *faulty, *fileJournal) {
 	t.Helper()
 	d, f := dir(t), &faulty{room: -1}
-	d.openFile = func(path string) (file, error) {
-		under, err := openFile(path)
+	d.openFile = func(path string, lock bool) (file, error) {
+		under, err := openFile(path, lock)
 		f.file = under
 		return f, err
 	}
-	j, err := d.OpenJournal("j")
+	j, err := d.openJournal(ctx, "j", 0)
 	require.NoError(t, err)
 	require.NoError(t, j.Append(ctx, []byte("before"), true))
 	return d, f, j
@@ -304,7 +372,7 @@ func TestAFileInDoubtIsNotWrittenAgain(t *testing.T) {
 			require.Error(t, j.Append(ctx, []byte("unsure"), true))
 			f.syncErr, f.truncErr, f.room = nil, nil, -1
 			require.ErrorContains(t, j.Append(ctx, []byte("next"), false), "in doubt")
-			_, err := j.Seal(ctx)
+			_, err := j.Seal(ctx, nil)
 			require.ErrorContains(t, err, "in doubt")
 			require.NoError(t, j.Close())
 			require.Equal(t, "before", contents(t, d, "j")[0])
@@ -343,33 +411,41 @@ func TestConcurrentDurableAppendsShareSyncs(t *testing.T) {
 func FuzzJournalReader(f *testing.F) {
 	d := dir(f)
 	whole := written(f, d, "j", "intent", "", "outcome")
+	part := sealedPart{Hash: Hash(nil), N: 7}
+	sealed, err := sealedLog(d.keys, "j", part)
+	require.NoError(f, err)
+	f.Add(sealed)
+	f.Add(sealed[:len(sealed)-1])
 	f.Add(whole)
 	f.Add(whole[:len(whole)-3])
 	f.Add([]byte(journalMagic))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		records, good, err := scan(d.keys, "j", data)
+		c, err := scan(d.keys, "j", data)
 		if err != nil {
 			return
 		}
-		if good > int64(len(data)) {
-			t.Fatalf("%d of %d bytes are good", good, len(data))
+		if c.good > int64(len(data)) {
+			t.Fatalf("%d of %d bytes are good", c.good, len(data))
 		}
-		again, goodAgain, err := scan(d.keys, "j", data[:good])
-		if err != nil || goodAgain != good || len(again) != len(records) {
-			t.Fatalf("the good part reads differently: %d of %d records, %v", len(again), len(records), err)
+		again, err := scan(d.keys, "j", data[:c.good])
+		if err != nil || again.good != c.good || len(again.records) != len(c.records) || again.sealed != c.sealed {
+			t.Fatalf("the good part reads differently: %d of %d records, %v", len(again.records), len(c.records), err)
+		}
+		if c.sealed.N > 0 && c.sealed != part {
+			t.Fatal("a sealed part was made up")
 		}
 		want := []string{"intent", "", "outcome"}
-		if len(records) > len(want) {
+		if len(c.records) > len(want) {
 			t.Fatal("a record was made up")
 		}
-		for i, r := range records {
+		for i, r := range c.records {
 			if string(r) != want[i] {
 				t.Fatalf("record %d is %q", i, r)
 			}
 		}
-		if content, err := UnpackJournal(data); err == nil && !bytes.Equal(packRecords(content), data) {
-			t.Fatal("a sealed journal does not pack to what it was")
+		if records, err := SplitRecords(data, 3); err == nil && !bytes.HasPrefix(data, JoinRecords(records, nil)) {
+			t.Fatal("a sealed journal does not join to what it was")
 		}
 	})
 }
@@ -379,7 +455,7 @@ func BenchmarkAppend(b *testing.B) {
 	for _, durable := range []bool{false, true} {
 		for _, n := range []int{1, 32} {
 			b.Run(fmt.Sprintf("durable=%t/appenders=%d", durable, n), func(b *testing.B) {
-				j, err := dir(b).OpenJournal("j")
+				j, err := dir(b).openJournal(ctx, "j", 0)
 				require.NoError(b, err)
 				defer func() { require.NoError(b, j.Close()) }()
 				var next atomic.Int64

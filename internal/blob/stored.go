@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"rekey/internal/codec/keyring"
 	"rekey/internal/deflate"
@@ -43,10 +44,10 @@ func sized(plaintext []byte) (hash string, err error) {
 func encode(keys *keyring.Keyring, hash string, plaintext []byte) []byte {
 	if len(plaintext) >= packFrom {
 		if packed := deflate.Pack(plaintext); len(packed) < len(plaintext) {
-			return sealFrame(keys, keyring.Blob, packedContext(hash), []byte(packedMagic), packed)
+			return sealFrame([]byte(packedMagic), keys, keyring.Blob, packedContext(hash), packed)
 		}
 	}
-	return sealFrame(keys, keyring.Blob, hash, []byte(plainMagic), plaintext)
+	return sealFrame([]byte(plainMagic), keys, keyring.Blob, hash, plaintext)
 }
 
 // Decode gives the content of a stored form, checked against its name. It fails with
@@ -85,12 +86,11 @@ func decode(keys *keyring.Keyring, hash string, stored []byte, most int) ([]byte
 	return plain, nil
 }
 
-// sealFrame appends key id and ciphertext to prefix.
-func sealFrame(keys *keyring.Keyring, u keyring.Usage, context string, prefix, plain []byte) []byte {
+// sealFrame appends key id and ciphertext to dst.
+func sealFrame(dst []byte, keys *keyring.Keyring, u keyring.Usage, context string, plain []byte) []byte {
 	id, sealed := keys.Seal(u, context, plain)
-	out := make([]byte, 0, len(prefix)+1+len(id)+len(sealed))
-	out = append(append(append(out, prefix...), byte(len(id))), id...) //nolint:gosec // a key id is at most 64 bytes
-	return append(out, sealed...)
+	dst = slices.Grow(dst, 1+len(id)+len(sealed))
+	return append(append(append(dst, byte(len(id))), id...), sealed...) //nolint:gosec // a key id is at most 64 bytes
 }
 
 func openFrame(keys *keyring.Keyring, u keyring.Usage, context string, data []byte) ([]byte, error) {

@@ -52,7 +52,7 @@ func TestBlobsOfBuildsBeforeStayReadable(t *testing.T) {
 	path, err := d.path(hash)
 	require.NoError(t, err)
 	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
-	require.NoError(t, os.WriteFile(path, sealFrame(d.keys, keyring.Blob, hash, []byte(plainMagic), page), 0o600))
+	require.NoError(t, os.WriteFile(path, sealFrame([]byte(plainMagic), d.keys, keyring.Blob, hash, page), 0o600))
 	got, err := d.Get(ctx, hash)
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(page, got))
@@ -65,7 +65,7 @@ func TestBlobsOfBuildsBeforeStayReadable(t *testing.T) {
 func TestABombIsNoBlob(t *testing.T) {
 	k, content := keys(t), make([]byte, 1<<20)
 	hash := Hash(content)
-	bomb := sealFrame(k, keyring.Blob, packedContext(hash), []byte(packedMagic), deflate.Pack(content))
+	bomb := sealFrame([]byte(packedMagic), k, keyring.Blob, packedContext(hash), deflate.Pack(content))
 	require.Less(t, len(bomb), 8<<10)
 	_, err := decode(k, hash, bomb, len(content)-1)
 	var damaged *CorruptError

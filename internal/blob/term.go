@@ -19,47 +19,10 @@ import (
 // lock, and comes back. So each term has a file of its own, which begins with what
 // the highest term before had written at that moment, and only the file of the
 // highest term is ever read. What a former writer still appends goes into a file
-// that nobody decides by; [Journal.Late] shows it.
+// that nobody decides by; Late shows it.
 
 // termDir is the directory of the terms of a journal, beside its .log.
 const termDir = ".d"
-
-// A FencedError says that a holder with a higher term has opened the journal: what
-// this one would write counts no more.
-type FencedError struct {
-	Name string
-	// Term is the higher one, 0 when the journal is one of terms and was opened
-	// without.
-	Term uint64
-}
-
-func (e *FencedError) Error() string {
-	if e.Term == 0 {
-		return fmt.Sprintf("journal %s was written by workers of a cluster: it is not opened without their lease", e.Name)
-	}
-	return fmt.Sprintf("journal %s has gone to another process (term %d): this one lost its lease", e.Name, e.Term)
-}
-
-// OpenJournalTerm opens the journal name for the holder of a term: what all terms
-// before had written, in one log of its own. Term 0 is [Dir.OpenJournal]. It fails
-// with *FencedError when a higher term has opened it. No two processes may share a
-// term. Opening again under the same term goes on in the same log. Close it.
-func (d *Dir) OpenJournalTerm(name string, term uint64) (*Journal, error) {
-	if term == 0 {
-		return d.OpenJournal(name)
-	}
-	dir, err := d.journalPath(name, termDir)
-	if err != nil {
-		return nil, err
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	j := &journal{dir: d, name: name, term: term, path: filepath.Join(dir, termFile(term))}
-	if err := j.takeOver(dir); err != nil {
-		return nil, fmt.Errorf("open journal %s: %w", name, err)
-	}
-	return d.share(j)
-}
 
 func termFile(term uint64) string { return fmt.Sprintf("%016x.log", term) }
 
@@ -85,9 +48,9 @@ func terms(dir string) ([]uint64, error) {
 }
 
 // takeOver makes the log of this term.
-func (j *journal) takeOver(dir string) error {
-	if err := fsx.MkdirPrivate(dir); err != nil {
-		return err
+func (j *logFile) takeOver(dir string) error {
+	if err := os.MkdirAll(dir, fsx.DirMode); err != nil { // made durable with the first durable record
+		return fsx.Full(dir, err)
 	}
 	have, err := terms(dir)
 	if err != nil {
@@ -108,15 +71,11 @@ func (j *journal) takeOver(dir string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	_, good, err := scan(j.dir.keys, j.name, data)
+	before, err := scan(j.dir.keys, j.name, data)
 	if err != nil {
 		return err
 	}
-	content := []byte(journalMagic)
-	if good > 0 {
-		content = data[:good]
-	}
-	if err := fsx.CreateExclusive(j.path, content); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := j.begin(data[:before.good]); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	// A higher term may have come meanwhile, and read before this one wrote.
@@ -129,9 +88,21 @@ func (j *journal) takeOver(dir string) error {
 	return nil
 }
 
-// Late gives the records that holders of lower terms wrote after the next one had
-// taken over, in their order. They are evidence; nothing is decided by them.
-func (j *Journal) Late(ctx context.Context) ([][]byte, error) {
+// begin makes the file of this term with what was there before. Without anything
+// there is nothing to lose, and so nothing to sync: most passes are first ones.
+func (j *logFile) begin(before []byte) error {
+	if len(before) > 0 {
+		return fsx.CreateExclusive(j.path, before)
+	}
+	f, err := os.OpenFile(j.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, fsx.FileMode)
+	if err != nil {
+		return fsx.Full(j.path, err)
+	}
+	return f.Close()
+}
+
+// Late implements [Journal].
+func (j *fileJournal) Late(ctx context.Context) ([][]byte, error) {
 	if j.term == 0 {
 		return nil, ctx.Err()
 	}
@@ -139,6 +110,9 @@ func (j *Journal) Late(ctx context.Context) ([][]byte, error) {
 	all, err := terms(dir)
 	if err != nil {
 		return nil, err
+	}
+	if len(all) < 2 {
+		return nil, ctx.Err()
 	}
 	var out, before [][]byte
 	for n, term := range all {
@@ -149,7 +123,11 @@ func (j *Journal) Late(ctx context.Context) ([][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		recs, _, err := scan(j.dir.keys, j.name, data)
+		c, err := scan(j.dir.keys, j.name, data)
+		if err != nil {
+			return nil, err
+		}
+		recs, err := j.dir.records(ctx, j.name, c)
 		if err != nil {
 			return nil, err
 		}

@@ -32,7 +32,7 @@ func shared(t *testing.T) (string, *keyring.Keyring) {
 	return t.TempDir(), k
 }
 
-func texts(t *testing.T, j *Journal) []string {
+func texts(t *testing.T, j *fileJournal) []string {
 	t.Helper()
 	recs, err := j.ReadAll(t.Context())
 	require.NoError(t, err)
@@ -43,7 +43,7 @@ func texts(t *testing.T, j *Journal) []string {
 	return out
 }
 
-func add(t *testing.T, j *Journal, recs ...string) {
+func add(t *testing.T, j *fileJournal, recs ...string) {
 	t.Helper()
 	for _, r := range recs {
 		require.NoError(t, j.Append(t.Context(), []byte(r), true))
@@ -54,33 +54,33 @@ func add(t *testing.T, j *Journal, recs ...string) {
 // after the next one began is read by nobody who decides, and is on record as late.
 func TestATermTakesOver(t *testing.T) {
 	root, keys := shared(t)
-	old, err := another(t, root, keys).OpenJournalTerm("inc-1/wave/1/Issue/ab/1", 5)
+	old, err := another(t, root, keys).openJournal(ctx, "inc-1/wave/1/Issue/ab/1", 5)
 	require.NoError(t, err)
 	add(t, old, "intent 1", "outcome 1", "intent 2")
 
 	host := another(t, root, keys)
-	next, err := host.OpenJournalTerm("inc-1/wave/1/Issue/ab/1", 9)
+	next, err := host.openJournal(ctx, "inc-1/wave/1/Issue/ab/1", 9)
 	require.NoError(t, err, "the old one is not asked: it may stand still for ever")
 	require.Equal(t, []string{"intent 1", "outcome 1", "intent 2"}, texts(t, next))
 	add(t, old, "outcome 2, late") // it is back
 	add(t, next, "settled", "intent 3")
 	require.Equal(t, []string{"intent 1", "outcome 1", "intent 2", "settled", "intent 3"}, texts(t, next))
 
-	_, err = another(t, root, keys).OpenJournalTerm("inc-1/wave/1/Issue/ab/1", 5)
+	_, err = another(t, root, keys).openJournal(ctx, "inc-1/wave/1/Issue/ab/1", 5)
 	var fenced *FencedError
 	require.ErrorAs(t, err, &fenced)
 	require.Equal(t, uint64(9), fenced.Term)
-	_, err = another(t, root, keys).OpenJournalTerm("inc-1/wave/1/Issue/ab/1", 8)
+	_, err = another(t, root, keys).openJournal(ctx, "inc-1/wave/1/Issue/ab/1", 8)
 	require.ErrorAs(t, err, &fenced, "a term that never opened it is refused as well")
-	_, err = another(t, root, keys).OpenJournal("inc-1/wave/1/Issue/ab/1")
+	_, err = another(t, root, keys).openJournal(ctx, "inc-1/wave/1/Issue/ab/1", 0)
 	require.ErrorAs(t, err, &fenced, "nobody without a lease")
 
-	again, err := host.OpenJournalTerm("inc-1/wave/1/Issue/ab/1", 9)
+	again, err := host.openJournal(ctx, "inc-1/wave/1/Issue/ab/1", 9)
 	require.NoError(t, err)
 	require.Equal(t, texts(t, next), texts(t, again), "the same term goes on in one log")
 	require.NoError(t, next.Close())
 	require.NoError(t, again.Close())
-	last, err := another(t, root, keys).OpenJournalTerm("inc-1/wave/1/Issue/ab/1", 10)
+	last, err := another(t, root, keys).openJournal(ctx, "inc-1/wave/1/Issue/ab/1", 10)
 	require.NoError(t, err)
 	require.Equal(t, []string{"intent 1", "outcome 1", "intent 2", "settled", "intent 3"}, texts(t, last))
 	late, err := last.Late(t.Context())
@@ -92,11 +92,11 @@ func TestATermTakesOver(t *testing.T) {
 
 func TestATermGoesOnWhereNoTermsWere(t *testing.T) {
 	root, keys := shared(t)
-	before, err := another(t, root, keys).OpenJournal("pass")
+	before, err := another(t, root, keys).openJournal(ctx, "pass", 0)
 	require.NoError(t, err)
 	add(t, before, "intent")
 	require.NoError(t, before.Close())
-	j, err := another(t, root, keys).OpenJournalTerm("pass", 1)
+	j, err := another(t, root, keys).openJournal(ctx, "pass", 1)
 	require.NoError(t, err)
 	require.Equal(t, []string{"intent"}, texts(t, j))
 	require.NoError(t, j.Close())
@@ -106,7 +106,7 @@ func TestATermGoesOnWhereNoTermsWere(t *testing.T) {
 // the middle of a record.
 func TestATermDropsATornTail(t *testing.T) {
 	root, keys := shared(t)
-	old, err := another(t, root, keys).OpenJournalTerm("pass", 1)
+	old, err := another(t, root, keys).openJournal(ctx, "pass", 1)
 	require.NoError(t, err)
 	add(t, old, "intent", "outcome")
 	whole, err := os.ReadFile(old.path)
@@ -117,12 +117,12 @@ func TestATermDropsATornTail(t *testing.T) {
 		d := another(t, dir, keys)
 		require.NoError(t, os.MkdirAll(filepath.Join(dir, "journals", "pass.d"), 0o700))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "journals", "pass.d", termFile(1)), whole[:cut], 0o600))
-		j, err := d.OpenJournalTerm("pass", 2)
+		j, err := d.openJournal(ctx, "pass", 2)
 		require.NoError(t, err, "cut at %d", cut)
 		require.Equal(t, []string{"intent"}, texts(t, j))
 		add(t, j, "settled")
 		require.NoError(t, j.Close())
-		j, err = another(t, dir, keys).OpenJournalTerm("pass", 2)
+		j, err = another(t, dir, keys).openJournal(ctx, "pass", 2)
 		require.NoError(t, err)
 		require.Equal(t, []string{"intent", "settled"}, texts(t, j), "it is durable as it was read")
 		require.NoError(t, j.Close())
@@ -131,14 +131,14 @@ func TestATermDropsATornTail(t *testing.T) {
 
 func TestATermRefusesDamage(t *testing.T) {
 	root, keys := shared(t)
-	old, err := another(t, root, keys).OpenJournalTerm("pass", 1)
+	old, err := another(t, root, keys).openJournal(ctx, "pass", 1)
 	require.NoError(t, err)
 	add(t, old, "intent", "outcome", "intent 2")
 	whole, err := os.ReadFile(old.path)
 	require.NoError(t, err)
 	whole[len(journalMagic)+frameHead+10] ^= 1
 	require.NoError(t, os.WriteFile(old.path, whole, 0o600))
-	_, err = another(t, root, keys).OpenJournalTerm("pass", 2)
+	_, err = another(t, root, keys).openJournal(ctx, "pass", 2)
 	var damaged *JournalCorruptError
 	require.ErrorAs(t, err, &damaged, "an intent may be lost in it")
 }
@@ -148,7 +148,7 @@ func TestATermRefusesDamage(t *testing.T) {
 func TestManyTermsAtOnce(t *testing.T) {
 	for range 10 {
 		root, keys := shared(t)
-		first, err := another(t, root, keys).OpenJournalTerm("pass", 1)
+		first, err := another(t, root, keys).openJournal(ctx, "pass", 1)
 		require.NoError(t, err)
 		add(t, first, "intent")
 		require.NoError(t, first.Close())
@@ -157,7 +157,7 @@ func TestManyTermsAtOnce(t *testing.T) {
 		for n := range got {
 			d := another(t, root, keys)
 			wg.Go(func() {
-				j, err := d.OpenJournalTerm("pass", uint64(n)+2)
+				j, err := d.openJournal(ctx, "pass", uint64(n)+2)
 				got[n] = err
 				if err == nil {
 					recs, err := j.ReadAll(context.Background())
@@ -244,4 +244,55 @@ func TestLockBetweenProcesses(t *testing.T) {
 	_, err = another(t, root, keys).Lock(ctx, "counter")
 	require.ErrorIs(t, err, context.DeadlineExceeded, "a lock that is held is waited for, not taken")
 	unlock()
+}
+
+// TestATermTakesOverASealedJournal: what was sealed away is the next one's too, and a
+// late record is told apart from it.
+func TestATermTakesOverASealedJournal(t *testing.T) {
+	root, keys := shared(t)
+	old, err := another(t, root, keys).openJournal(ctx, "pass", 5)
+	require.NoError(t, err)
+	want := []string{long(1), long(2)}
+	add(t, old, want...)
+	_, err = old.Seal(ctx, nil)
+	require.NoError(t, err)
+	add(t, old, "more")
+
+	next, err := another(t, root, keys).openJournal(ctx, "pass", 6)
+	require.NoError(t, err)
+	require.Equal(t, append(want, "more"), texts(t, next))
+	add(t, old, "late")
+	add(t, next, "settled", long(3))
+	_, err = next.Seal(ctx, nil)
+	require.NoError(t, err)
+	late, err := next.Late(ctx)
+	require.NoError(t, err)
+	require.Equal(t, [][]byte{[]byte("late")}, late)
+	require.NoError(t, next.Close())
+	require.NoError(t, old.Close())
+}
+
+// TestManyJournalsLeaveNothingOpen opens and closes journals as the passes of a large
+// incident do.
+func TestManyJournalsLeaveNothingOpen(t *testing.T) {
+	root, keys := shared(t)
+	d := another(t, root, keys)
+	open := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip("skipped: needs /proc")
+		}
+		return len(entries)
+	}
+	before := open()
+	for n := range 2000 {
+		j, err := d.openJournal(ctx, fmt.Sprintf("inc/pass/%d", n), uint64(n%2))
+		require.NoError(t, err)
+		require.NoError(t, j.Append(ctx, []byte("outcome"), false))
+		_, err = j.Seal(ctx, nil)
+		require.NoError(t, err)
+		require.NoError(t, j.Close())
+	}
+	require.LessOrEqual(t, open(), before+5)
+	require.Empty(t, d.open)
 }

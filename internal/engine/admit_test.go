@@ -199,7 +199,7 @@ func TestBreakerHoldsAcrossProcesses(t *testing.T) {
 	for p := range processes {
 		dir, err := blob.OpenDir(root, keys) // what it has open is its own
 		require.NoError(t, err)
-		b := &Breaker{Journals: batch.BlobJournals{Dir: dir}, Ceiling: config.Breaker{PerSource: ceiling, PerAccount: config.PerAccount{Keys: 99, Percent: 100}}}
+		b := &Breaker{Journals: batch.BlobJournals{Journals: dir}, Ceiling: config.Breaker{PerSource: ceiling, PerAccount: config.PerAccount{Keys: 99, Percent: 100}}}
 		wg.Go(func() {
 			for n := range asks {
 				room, _, err := b.Take(context.Background(), reported(), fmt.Sprintf("inc-%d-%d", p, n), 99, now)

@@ -9,12 +9,14 @@
 package fsx
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -116,6 +118,9 @@ func CreateExclusive(path string, data []byte) error {
 // TempPattern is how unfinished files are named; whoever lists a directory
 // skips and may remove them.
 const TempPattern = ".tmp-*"
+
+// TempName is a new name for an unfinished file.
+func TempName() string { return strings.TrimSuffix(TempPattern, "*") + rand.Text() }
 
 // IsTemp reports whether name is an unfinished file left by a crash.
 func IsTemp(name string) bool {
