@@ -25,6 +25,9 @@ func (r *incident) replan(ctx workflow.Context) error {
 		r.enter(ctx, phasePlan)
 	}
 	r.takeStandingHolds(ctx)
+	if err := r.takeRowHolds(ctx); err != nil {
+		return err
+	}
 	in := PlanInput{
 		Incident: r.in.ID, Version: r.st.PlanVersion + 1, Playbook: *r.pb, Digest: r.set.Digest,
 		Report: r.st.Reports[0], Held: r.heldFPs(), Now: r.clk.Now(ctx), Kinds: r.set.Kinds,

@@ -54,6 +54,49 @@ func (r *incident) takeStandingHolds(ctx workflow.Context) {
 	}
 }
 
+// takeRowHolds does the same for rows, once for each part of the mass that was read.
+func (r *incident) takeRowHolds(ctx workflow.Context) error {
+	m := r.st.Mass
+	if m == nil || len(r.set.Holds) == 0 {
+		return nil
+	}
+	read := 0
+	for _, p := range m.Parts {
+		if p.Read != "" {
+			read++
+		}
+	}
+	if read == m.HoldsOf {
+		return nil
+	}
+	var names []string
+	for i, h := range r.set.Holds {
+		known := slices.ContainsFunc(r.st.Holds, func(o HoldState) bool { return o.ID == "standing"+itoa(i+1) })
+		if !known && r.heldID(ctx, h.KeyID) {
+			names = append(names, h.KeyID)
+		}
+	}
+	found := FindResult{}
+	if len(names) > 0 {
+		var err error
+		if found, err = r.find(ctx, names); err != nil {
+			return err
+		}
+	}
+	m.HoldsOf = read
+	for i, h := range r.set.Holds {
+		row, ok := found.Rows[h.KeyID]
+		if !ok {
+			continue
+		}
+		id := "standing" + itoa(i+1)
+		r.st.Holds = append(r.st.Holds, HoldState{ID: id, Items: []string{row.FP}, By: h.By, Why: h.Why, Until: h.Until, State: "open"})
+		record(ctx, r.clk.Now(ctx), event.Event{Type: event.EventHoldSet, Actor: h.By, FP: row.FP, Attrs: map[string]string{"hold": id, "items": row.Key().Short(), "why": h.Why, "until": canon.Time(h.Until)}})
+		r.tellHolds(ctx, []string{row.FP}, cmdHold)
+	}
+	return nil
+}
+
 func (r *incident) allHeld(fps []string) bool {
 	held := r.heldFPs()
 	return len(fps) > 0 && !slices.ContainsFunc(fps, func(fp string) bool { return !slices.Contains(held, fp) })

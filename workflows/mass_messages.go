@@ -52,6 +52,8 @@ type Mass struct {
 	// Plan is the plan over the rows, PlannedFor what it was made of.
 	Plan       *PlanPagesResult `json:"plan,omitempty"`
 	PlannedFor string           `json:"planned_for,omitempty"`
+	// HoldsOf is how many parts were read when standing holds were looked for in them.
+	HoldsOf int `json:"holds_of,omitempty"`
 }
 
 // A MassPart is the rows that one scope version added.

@@ -74,8 +74,9 @@ type world struct {
 	nonce    int
 	open     int // parts of the story that were not played
 	last     view.Incident
-	place    *place // where the incident is followed, if anywhere
-	mail     *mail  // where a story has channels
+	place    *place     // where the incident is followed, if anywhere
+	mail     *mail      // where a story has channels
+	mass     *massWorld // what a large incident has besides
 }
 
 type option func(*world)
@@ -179,6 +180,9 @@ func (w *world) begin() {
 	if w.mail != nil {
 		w.mail.register(w)
 	}
+	if w.mass != nil {
+		w.mass.register()
+	}
 	for _, v := range activities.Verbs() {
 		if _, ok := w.set.Kinds["awsiam/user-access-key"].Verbs[v]; ok {
 			w.env.RegisterActivityWithOptions(w.provider.activity(v), activity.RegisterOptions{Name: activities.Name("awsiam", v)})
@@ -207,6 +211,9 @@ func (w *world) doExpand(_ context.Context, in workflows.ExpandInput) (workflows
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := workflows.ExpandResult{Reachable: len(in.Items)}
+	if w.mass != nil {
+		out.Mass = w.mass.expand(in)
+	}
 	have := map[string]bool{}
 	for _, s := range in.Items {
 		have[s.Key.ID] = true
@@ -230,7 +237,14 @@ func (w *world) doPlan(_ context.Context, in workflows.PlanInput) (workflows.Pla
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.plans = append(w.plans, in)
-	return engine.BuildPlan(in)
+	res, err := engine.BuildPlan(in)
+	if err == nil && in.Paged != nil && len(in.Paged.Waves) > 0 {
+		if _, ok := res.Plan.Wave(in.Paged.Waves[0].Hash); !ok {
+			res.Plan.Waves = append(res.Plan.Waves, in.Paged.Waves...)
+			err = res.Plan.Seal()
+		}
+	}
+	return res, err
 }
 
 func (w *world) doClaim(_ context.Context, in workflows.ClaimInput) (workflows.ClaimResult, error) {
