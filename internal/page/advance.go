@@ -12,6 +12,9 @@ import (
 const (
 	backoffFirst = 2 * time.Second
 	backoffMax   = 5 * time.Minute
+	// throttleMax is the longest wait where a provider says "slow down" and not for how
+	// long: AWS never does.
+	throttleMax = 30 * time.Second
 	// settle is how often an unclear answer of an idempotent verb is asked again before
 	// the probe has to tell.
 	settle = 3
@@ -74,7 +77,7 @@ func (f *Facts) take(r *Row, a activities.Attempt, effect string, now time.Time)
 	r.saw(a)
 	switch a.Outcome {
 	case activities.NeedsHuman, activities.Unsupported, activities.Denied:
-		if v == activities.Issue && a.Detail == activities.SlotNeeded && r.Death == dead && !r.Revoked {
+		if v == activities.Issue && a.Detail == activities.SlotNeeded && r.Death == dead && !r.Revoked && f.kind(r).has(activities.Revoke) {
 			r.fresh()
 			r.Slot = true // the dead key gives its slot
 			return true
@@ -136,7 +139,11 @@ func (f *Facts) repeats(r *Row, a activities.Attempt, effect string, now time.Ti
 
 func (r *Row) throttled(a activities.Attempt, now time.Time) {
 	r.Throttled++
-	r.wait(max(time.Duration(a.AfterMs)*time.Millisecond, time.Second), r.failing("told to wait by "+r.Provider), now)
+	d := time.Duration(a.AfterMs) * time.Millisecond
+	if d <= 0 {
+		d = min(backoff(r.Throttled), throttleMax)
+	}
+	r.wait(max(d, time.Second), r.failing("told to wait by "+r.Provider), now)
 }
 
 // failing is why a call is repeated.

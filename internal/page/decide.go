@@ -289,7 +289,7 @@ func (f *Facts) finish(r *Row, now time.Time) Next {
 	case r.Death != dead:
 		return Next{Gate: GateHuman, Why: WhyProof}
 	case !r.Confirmed && !f.Trust:
-		return f.ask(r)
+		return f.spread(r, f.ask(r), now)
 	case r.Revoked:
 		if r.Rung == "" {
 			r.Rung = string(playbooks.RungKey)

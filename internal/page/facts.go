@@ -119,6 +119,15 @@ func (f *Facts) token(r *Row) string {
 	return token
 }
 
+// Journal names the journal that the row's next call goes into: that of its pass, but for
+// a create without an outcome, which goes on where its first intent is.
+func (r *Row) Journal(pass string) string {
+	if r.Next.Verb == activities.Issue && r.Effect != "" {
+		return r.Effect
+	}
+	return pass
+}
+
 // Request is the call that the row needs next.
 func (f *Facts) Request(r *Row, now time.Time) activities.Request {
 	req := activities.Request{Now: now, Vantage: r.Next.Vantage}

@@ -29,12 +29,16 @@ func (f *Facts) probe(r *Row, now time.Time) (Next, bool) {
 	case r.Death != proving:
 		r.Death, r.Refusals, r.FirstRefused, r.Round, r.Blurred = proving, 0, At{}, 0, false
 	}
-	n := f.ask(r)
-	// What the provider says inside its propagation proves nothing.
+	return f.spread(r, f.ask(r), now), true
+}
+
+// spread waits with a probe for the propagation of the last kill: what the provider says
+// inside it proves nothing.
+func (f *Facts) spread(r *Row, n Next, now time.Time) Next {
 	if due := second(r.Killed.Add(f.kind(r).Propagation)); !r.Killed.IsZero() && due.After(now) {
 		n.Due, n.Why = due, whyPropagation
 	}
-	return n, true
+	return n
 }
 
 // ask is the next probe of a round: each vantage point is a call of its own.
