@@ -281,7 +281,11 @@ func (r *Runtime) DataConverter() converter.DataConverter { return codec.NewData
 
 // limits are the budgets per second by "provider/account/api": the descriptor's,
 // lowered by the configuration.
-func (r *Runtime) limits() *batch.Limits {
+func (r *Runtime) limits() *batch.Limits { return batch.NewLimits(r.rates()) }
+
+// rates are the budgets of the configured accounts, in calls a second by
+// provider/account/api.
+func (r *Runtime) rates() map[string]float64 {
 	out := map[string]float64{}
 	for _, d := range r.Descriptors() {
 		for _, account := range r.Config.Accounts(d.Code) {
@@ -304,7 +308,7 @@ func (r *Runtime) limits() *batch.Limits {
 			}
 		}
 	}
-	return batch.NewLimits(out)
+	return out
 }
 
 // origin says where a secret of an account may be sent.

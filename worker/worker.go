@@ -152,6 +152,7 @@ func (r *Runtime) NewEngine(c client.Client) *engine.Engine {
 		Claim: t.Claim, Alarm: r.alarm(c),
 		Histories: r.archive(c),
 		Contacts:  r.keptContacts,
+		Rates:     r.rates(),
 		Signer:    r.Signer, Bundles: filepath.Join(r.Config.Data, "bundles"), Contained: r.Metrics.Contained, Log: r.Log,
 	})
 }

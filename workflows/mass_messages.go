@@ -165,6 +165,10 @@ type PlanPagesResult struct {
 	Severity string       `json:"severity,omitempty"`
 	// Rules counts the rows by the rule that decided.
 	Rules map[string]int `json:"rules,omitempty"`
+	// ScopeItems and ScopeCustomers count the whole scope, rows and items, and whom its
+	// keys concern: rules over items read them too.
+	ScopeItems     int `json:"scope_items,omitempty"`
+	ScopeCustomers int `json:"scope_customers,omitempty"`
 }
 
 // ScopeInput starts the reading of a part of the mass, or its next run.

@@ -118,6 +118,10 @@ const (
 	// an item costs up to some hundred.
 	WaveItems = 10
 
+	// WaveRows bounds a wave over pages: 50 pages of 500 rows. One vote covers it, one
+	// workflow holds its groups, and one sorting takes all of it at once ([orderRows]).
+	WaveRows = 25_000
+
 	// approvalDefault is used where a playbook gives no expiry.
 	approvalDefault = time.Hour
 )

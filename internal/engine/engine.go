@@ -33,6 +33,9 @@ type Options struct {
 	// Client gives the opened client of an account.
 	Client  func(provider, account string) (any, error)
 	Breaker *Breaker
+	// Rates are the limits of accounts, in calls a second by "provider/account/api", for
+	// estimates; what is not named has none.
+	Rates map[string]float64
 	// Claims asks a register; Report brings a report to an incident.
 	Claim     func(ctx context.Context, register string, c workflows.Claim) (workflows.ClaimResult, error)
 	Alarm     func(ctx context.Context, in workflows.AlarmInput) error
@@ -78,6 +81,8 @@ func (e *Engine) Activities() map[string]any {
 		workflows.ActivitySort:   e.Sort,
 		workflows.ActivityUnfold: e.Unfold,
 		workflows.ActivityFind:   e.Find,
+
+		workflows.ActivityPlanPages: e.PlanPages,
 
 		workflows.ActivityRender:     e.Render,
 		workflows.ActivityNoticeText: e.NoticeText,

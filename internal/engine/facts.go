@@ -65,17 +65,32 @@ func itemFacts(f *playbooks.Facts, s workflows.Scoped, now time.Time, held bool)
 	}
 }
 
+// A whole is what all items of a scope are together.
+type whole struct{ items, customers int }
+
+// A census counts a whole: a customer who has two keys is told once.
+type census struct {
+	items     int
+	customers map[string]struct{}
+}
+
+func (c *census) add(customers []string) {
+	c.items++
+	for _, ref := range customers {
+		if c.customers == nil {
+			c.customers = map[string]struct{}{}
+		}
+		c.customers[ref] = struct{}{}
+	}
+}
+
+func (c *census) whole() whole { return whole{c.items, len(c.customers)} }
+
 // scopeFacts are what is known of the use of one item. What a log that could not
 // be read would have shown is unknown, never zero.
-func scopeFacts(f *playbooks.Facts, s workflows.Scoped, all []workflows.Scoped, now time.Time, declared int64) {
-	f.Set("scope.items", playbooks.IntFact(int64(len(all))))
-	customers := map[string]bool{} // one who has two keys is told once
-	for _, o := range all {
-		for _, ref := range o.Customers {
-			customers[ref] = true
-		}
-	}
-	f.Set("scope.customers", playbooks.IntFact(int64(len(customers))))
+func scopeFacts(f *playbooks.Facts, s workflows.Scoped, all whole, now time.Time, declared int64) {
+	f.Set("scope.items", playbooks.IntFact(int64(all.items)))
+	f.Set("scope.customers", playbooks.IntFact(int64(all.customers)))
 	if s.StoreDirty != nil {
 		f.Set("scope.attacker_reads_store", playbooks.BoolFact(*s.StoreDirty))
 	}

@@ -68,7 +68,11 @@ func TestScopeFacts(t *testing.T) {
 			s := scoped("a")
 			row.change(&s)
 			var f playbooks.Facts
-			scopeFacts(&f, s, []workflows.Scoped{s, {Customers: []string{"c1", "c2"}}, {Customers: []string{"c2"}}}, now, row.declared)
+			var c census
+			c.add(s.Customers)
+			c.add([]string{"c1", "c2"})
+			c.add([]string{"c2"})
+			scopeFacts(&f, s, c.whole(), now, row.declared)
 			for fact, want := range row.want {
 				require.Equal(t, want, f.Get(fact).String(), fact)
 			}

@@ -3,11 +3,11 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sort"
 
 	"rekey/activities"
 	"rekey/internal/plan"
-	"rekey/internal/playbook"
 	"rekey/playbooks"
 	"rekey/workflows"
 )
@@ -26,7 +26,7 @@ func (e *Engine) Plan(_ context.Context, in workflows.PlanInput) (workflows.Plan
 // BuildPlan is Plan without an engine: it reads nothing but its input.
 func BuildPlan(in workflows.PlanInput) (workflows.PlanResult, error) {
 	pb := &in.Playbook
-	eval, err := playbook.NewEvaluator(pb)
+	p, err := newPlanner(pb, in.Report, in.Kinds, in.Now)
 	if err != nil {
 		return workflows.PlanResult{}, err
 	}
@@ -42,44 +42,28 @@ func BuildPlan(in workflows.PlanInput) (workflows.PlanResult, error) {
 	}
 	items := append([]workflows.Scoped{}, in.Items...)
 	sort.Slice(items, func(i, j int) bool { return items[i].Key.FP < items[j].Key.FP })
+	var c census
+	for _, s := range items {
+		c.add(s.Customers)
+	}
+	p.all = c.whole()
+	if in.Paged != nil {
+		p.all = whole{in.Paged.ScopeItems, in.Paged.ScopeCustomers}
+		p.saw(in.Paged.Severity)
+	}
 
 	out := workflows.PlanResult{Plan: plan.Plan{Version: in.Version, Waves: append([]plan.Wave{}, in.Started...), Decisions: []plan.Decision{}, Breaks: []plan.Break{}}}
-	worst := len(playbooks.Levels())
 	by := map[playbooks.StrategyName][]plan.Item{}
 	for _, s := range items {
-		f := reportFacts(in.Report)
-		if s.Basis == "report" {
-			f.Set("report.possession", playbooks.BoolFact(in.Report.Possession))
-		}
-		itemFacts(&f, s, in.Now, held[s.Key.FP])
-		scopeFacts(&f, s, items, in.Now, in.Malicious[s.Key.FP])
-		level, _ := eval.Severity(f)
-		for i, l := range playbooks.Levels() {
-			if l == level {
-				worst = min(worst, i)
-			}
-		}
-		d := eval.Decide(f)
-		dec := plan.Decision{FP: s.Key.FP, Rule: d.RuleID, Strategy: d.Strategy, Facts: map[string]string{}}
-		for _, r := range d.Read {
-			dec.Facts[r.Name] = r.Value
-		}
-		for _, sk := range d.Skipped {
-			if dec.Skipped == nil {
-				dec.Skipped = map[string]string{}
-			}
-			dec.Skipped[sk.RuleID] = sk.Why
-		}
-		out.Plan.Decisions = append(out.Plan.Decisions, dec)
-		if started[s.Key.FP] || !moves(d.Strategy) {
+		d := p.judge(s, held[s.Key.FP], in.Malicious[s.Key.FP])
+		out.Plan.Decisions = append(out.Plan.Decisions, d.decision(s.Key.FP))
+		if started[s.Key.FP] || !moves(d.strategy) {
 			continue
 		}
-		by[d.Strategy] = append(by[d.Strategy], planItem(pb, s, d.Strategy, in.Kinds))
+		by[d.strategy] = append(by[d.strategy], planItem(pb, s, d.strategy, in.Kinds))
 	}
-	if worst < len(playbooks.Levels()) {
-		out.Severity = string(playbooks.Levels()[worst])
-	}
-	for _, name := range []playbooks.StrategyName{playbooks.RevokeNow, playbooks.DisableAndWatch, playbooks.ReissueFirst} {
+	out.Severity = p.severity()
+	for _, name := range moving {
 		for list := by[name]; len(list) > 0; {
 			n := min(workflows.WaveItems, len(list))
 			out.Plan.Waves = append(out.Plan.Waves, plan.Wave{
@@ -88,14 +72,27 @@ func BuildPlan(in workflows.PlanInput) (workflows.PlanResult, error) {
 			list = list[n:]
 		}
 	}
+	if in.Paged != nil {
+		for _, w := range in.Paged.Waves {
+			w.N = len(out.Plan.Waves) + 1
+			out.Plan.Waves = append(out.Plan.Waves, w)
+		}
+	}
 	price(&out.Plan, pb, in.Kinds)
+	if in.Paged != nil {
+		// Waves that run beside each other share the budgets of their accounts.
+		out.Plan.ETAMs = max(out.Plan.ETAMs, in.Paged.ETAMs)
+		out.Plan.Breaks = append(out.Plan.Breaks, in.Paged.Breaks...)
+	}
 	return out, out.Plan.Seal()
 }
 
+// moving are the strategies that this build carries out by itself, in the order of
+// their waves: what is being used by a thief goes first.
+var moving = []playbooks.StrategyName{playbooks.RevokeNow, playbooks.DisableAndWatch, playbooks.ReissueFirst}
+
 // moves tells whether this build carries a strategy out by itself.
-func moves(n playbooks.StrategyName) bool {
-	return n == playbooks.RevokeNow || n == playbooks.ReissueFirst || n == playbooks.DisableAndWatch
-}
+func moves(n playbooks.StrategyName) bool { return slices.Contains(moving, n) }
 
 func gates(pb *playbooks.Playbook, name playbooks.StrategyName) []string {
 	out := []string{"irreversible"}
@@ -220,33 +217,43 @@ func bind(name string, s workflows.Scoped) (string, bool) {
 // vendors' control planes answer in.
 const callMs = 200
 
+// rowTimes is how long an item takes by itself, from its first call to its proven end,
+// and for how long whoever uses it is interrupted; in ms.
+func rowTimes(pb *playbooks.Playbook, it plan.Item, k workflows.KindFacts, name playbooks.StrategyName) (eta, outage int64) {
+	proof := max(pb.Verify.Span.Std().Milliseconds(), 2*k.PropagationMs)
+	eta = int64(len(it.Calls))*callMs + k.PropagationMs + proof
+	switch name {
+	case playbooks.ReissueFirst:
+		return eta, 0
+	case playbooks.DisableAndWatch:
+		eta += pb.Strategy(name).Quiet.Std().Milliseconds()
+	}
+	return eta, eta
+}
+
 // price counts the calls, estimates the time and says who is interrupted.
 func price(p *plan.Plan, pb *playbooks.Playbook, kinds map[string]workflows.KindFacts) {
 	p.Calls, p.ETAMs = 0, 0
 	for _, w := range p.Waves {
-		var slowest int64
+		if w.List != "" {
+			p.Calls += w.Calls
+			p.ETAMs = max(p.ETAMs, w.ETAMs)
+		}
 		for _, it := range w.Items {
 			p.Calls += len(it.Calls)
 			k := kinds[it.Key.Provider+"/"+it.Key.Kind]
-			proof := max(pb.Verify.Span.Std().Milliseconds(), 2*k.PropagationMs)
-			eta := int64(len(it.Calls))*callMs + k.PropagationMs + proof
+			eta, outage := rowTimes(pb, it, k, w.Strategy)
 			if pb.Verify.Sweep {
 				eta += 2 * k.PropagationMs
+				if outage > 0 {
+					outage += 2 * k.PropagationMs
+				}
 			}
-			outage := eta
-			switch w.Strategy {
-			case playbooks.ReissueFirst:
-				outage = 0
-			case playbooks.DisableAndWatch:
-				eta += pb.Strategy(w.Strategy).Quiet.Std().Milliseconds()
-				outage = eta
-			}
-			slowest = max(slowest, eta)
+			p.ETAMs = max(p.ETAMs, eta)
 			for _, d := range it.Dependents {
 				b := plan.Break{Dependent: d.ID, Owner: d.Owner, OutageMs: outage, BudgetMs: d.BudgetMs, Why: fmt.Sprintf("%s of %s", w.Strategy, it.Key.Short())}
 				p.Breaks = append(p.Breaks, b)
 			}
 		}
-		p.ETAMs = max(p.ETAMs, slowest)
 	}
 }

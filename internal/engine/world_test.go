@@ -23,7 +23,7 @@ import (
 
 var now = time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC)
 
-func shipped(t *testing.T) playbooks.Playbook {
+func shipped(t testing.TB) playbooks.Playbook {
 	t.Helper()
 	l, err := playbook.Load("aws-access-key")
 	require.NoError(t, err)

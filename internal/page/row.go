@@ -90,6 +90,9 @@ type Row struct {
 	EndAt         At     `json:"ended,omitzero"`
 	EndedSessions bool   `json:"ended_sessions,omitempty"`
 	Exposure      string `json:"exposure,omitempty"`
+	// Facts are what the rule that decided has read, Skipped the rules before it that an
+	// unknown fact made false.
+	Facts map[string]string `json:"facts,omitempty"`
 	// Failures, Throttled and Unclear count in the call of Doing.
 	Failures     int    `json:"failures,omitempty"`
 	FirstRefused At     `json:"first_refused,omitzero"`
@@ -129,7 +132,8 @@ type Row struct {
 	// Secret is the handle of the key's own secret.
 	Secret string `json:"secret,omitempty"`
 	// Since is when the wait for a replacement to work began.
-	Since At `json:"since,omitzero"`
+	Since   At                `json:"since,omitzero"`
+	Skipped map[string]string `json:"skipped,omitempty"`
 	// Slot: the old key must go first, there is no free slot for the replacement.
 	Slot       bool    `json:"slot,omitempty"`
 	Step       string  `json:"step,omitempty"`

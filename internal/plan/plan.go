@@ -44,11 +44,14 @@ type Wave struct {
 	Playbook string `json:"playbook"`
 	// List is set where the items are rows of pages (docs/design/0017): the hash of
 	// their list; Count is how many they are, Verbs the calls that the plan has for
-	// each. Items is then empty, and Hash is set by whoever has read them: the same
+	// any of them. Items is then empty, and Hash is set by whoever has read them: the same
 	// hash as if they stood here.
 	List  string   `json:"list,omitempty"`
 	Count int      `json:"count,omitempty"`
 	Verbs []string `json:"verbs,omitempty"`
+	// Calls and ETAMs are what the wave costs by itself, where its items are rows.
+	Calls int   `json:"calls,omitempty"`
+	ETAMs int64 `json:"eta_ms,omitempty"`
 }
 
 // Size is how many items move in the wave.

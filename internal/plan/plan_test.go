@@ -3,6 +3,8 @@ package plan_test
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -165,4 +167,68 @@ func TestDescribe(t *testing.T) {
 	w.N = 9
 	require.NotContains(t, w.Describe(), "9", "its number is settled later")
 	require.Equal(t, "revoke-now of 0 item(s): ", wave().Describe())
+}
+
+// A wave over pages has the hash that it would have with its items in memory.
+func TestSealerGivesTheHashOfTheWave(t *testing.T) {
+	for name, change := range map[string]func(*plan.Wave){
+		"as it is":                  func(*plan.Wave) {},
+		"one item":                  func(w *plan.Wave) { w.Items = w.Items[:1] },
+		"no gates":                  func(w *plan.Wave) { w.Gates = nil },
+		"gates that are not sorted": func(w *plan.Wave) { slices.Reverse(w.Gates) },
+		"pages":                     func(w *plan.Wave) { w.Batch = 500 },
+		"every field":               func(w *plan.Wave) { fill(reflect.ValueOf(&w.Items[1]).Elem()); w.Items[1].Key.FP = "b" },
+		"bare items":                func(w *plan.Wave) { w.Items[0] = plan.Item{Key: activities.Key{FP: "a"}}; w.Items[1].Calls = nil },
+		"what HTML would escape":    func(w *plan.Wave) { w.Items[0].Owner, w.Items[1].Rungs[0].Price = "a<b>&c\u2028", "\u00e9\u0001\"" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := wave("a", "b", "c")
+			change(&w)
+			s, err := plan.NewSealer(plan.Wave{Strategy: w.Strategy, Gates: w.Gates, Batch: w.Batch, Playbook: w.Playbook})
+			require.NoError(t, err)
+			for _, it := range w.Items {
+				require.NoError(t, s.Add(it))
+			}
+			require.Equal(t, sealed(t, w), s.Sum())
+		})
+	}
+	s, err := plan.NewSealer(wave())
+	require.NoError(t, err)
+	require.NoError(t, s.Add(item("b")))
+	require.ErrorContains(t, s.Add(item("a")), "order")
+	require.ErrorContains(t, s.Add(item("b")), "order", "none twice")
+}
+
+// fill sets every field of a value, so that one that is added and forgotten elsewhere is
+// found.
+func fill(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i))
+		}
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		for i := range 2 {
+			fill(v.Index(i))
+		}
+	case reflect.String:
+		v.SetString("x" + v.Type().Name())
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(7)
+	default:
+		panic("fill: " + v.Kind().String())
+	}
+}
+
+func BenchmarkSealer(b *testing.B) {
+	s, err := plan.NewSealer(wave())
+	require.NoError(b, err)
+	n := 0
+	for b.Loop() {
+		n++
+		require.NoError(b, s.Add(item(fmt.Sprintf("fp1_%064d", n))))
+	}
 }

@@ -160,9 +160,30 @@ func Select(evaluators []*Evaluator, facts playbooks.Facts) (*Evaluator, error) 
 	return nil, errors.Join(errs...)
 }
 
+// Reads lists the facts that severities and decisions name, sorted: items that have the
+// same values of these are judged alike.
+func (e *Evaluator) Reads() []string {
+	var out []string
+	for _, c := range slices.Concat(e.severity, e.decide) {
+		out = append(out, c.reads...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// Judge is [Evaluator.Severity] and [Evaluator.Decide] of one item.
+func (e *Evaluator) Judge(facts playbooks.Facts) (playbooks.Level, Decision) {
+	w := newWorld(facts)
+	level, _ := e.severityIn(w)
+	return level, e.decideIn(facts, w)
+}
+
 // Severity gives the first severity whose condition is true and its index.
 func (e *Evaluator) Severity(facts playbooks.Facts) (level playbooks.Level, index int) {
-	w := newWorld(facts)
+	return e.severityIn(newWorld(facts))
+}
+
+func (e *Evaluator) severityIn(w world) (level playbooks.Level, index int) {
 	for i, c := range e.severity {
 		if is, _ := c.eval(w); is == holds {
 			return e.pb.Severity[i].Level, i
@@ -185,7 +206,10 @@ func (e *Evaluator) Contain(facts playbooks.Facts) Verdict {
 
 // Decide gives the strategy of an item: that of the first rule that is true.
 func (e *Evaluator) Decide(facts playbooks.Facts) Decision {
-	w := newWorld(facts)
+	return e.decideIn(facts, newWorld(facts))
+}
+
+func (e *Evaluator) decideIn(facts playbooks.Facts, w world) Decision {
 	var d Decision
 	for i, c := range e.decide {
 		is, why := c.eval(w)

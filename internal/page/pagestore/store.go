@@ -125,42 +125,17 @@ func (s *Store) Hashes(ctx context.Context, lists ...string) ([]string, error) {
 // Each gives the rows of each page to f, in the order of the pages. The next page is
 // read while f works, so two are in memory.
 func (s *Store) Each(ctx context.Context, pages []string, f func(rows []page.Row) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	type read struct {
-		rows []page.Row
-		err  error
-	}
-	ahead := make(chan read)
-	done := make(chan struct{})
-	defer func() { cancel(); <-done }()
-	go func() {
-		defer close(done)
-		for _, hash := range pages {
-			rows, err := s.Rows(ctx, hash)
-			select {
-			case ahead <- read{rows, err}:
-			case <-ctx.Done():
-				return
-			}
-			if err != nil {
-				return
-			}
+	r := s.ahead(ctx, pages)
+	defer r.close()
+	for {
+		rows, ok, err := r.next()
+		if !ok || err != nil {
+			return err
 		}
-	}()
-	for range pages {
-		select {
-		case r := <-ahead:
-			if r.err != nil {
-				return r.err
-			}
-			if err := f(r.rows); err != nil {
-				return err
-			}
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := f(rows); err != nil {
+			return err
 		}
 	}
-	return nil
 }
 
 // A Writer fills pages one after the other and lists them.

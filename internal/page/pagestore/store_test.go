@@ -119,7 +119,7 @@ func TestPackFillsPagesInOrder(t *testing.T) {
 
 // What does not fit into memory is put together range by range, to the same list.
 func TestMergeHoldsFewRows(t *testing.T) {
-	const n = 6_000
+	const n = 1_700
 	for name, order := range map[string]func(i int) int{
 		"in order":     func(i int) int { return i },
 		"backwards":    func(i int) int { return n - 1 - i },
@@ -132,7 +132,7 @@ func TestMergeHoldsFewRows(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBlobs()
 			s := New(b)
-			size := 33 // the last row of a page is a place to cut
+			size := 17 // the last row of a page is a place to cut
 			if name == "small pages" {
 				size = 3
 			}
@@ -150,7 +150,7 @@ func TestMergeHoldsFewRows(t *testing.T) {
 			}
 			want, err := s.Pack(t.Context(), pages)
 			require.NoError(t, err)
-			s.most = 600
+			s.most = 200
 			held, most, last := 0, 0, ""
 			clear(b.gets)
 			got, err := s.Pack(t.Context(), pages)
@@ -283,4 +283,62 @@ func BenchmarkPack(b *testing.B) {
 			}
 		})
 	}
+}
+
+func TestStreamMergesLists(t *testing.T) {
+	s := New(newBlobs())
+	list := func(ns ...int) string {
+		w := s.Writer()
+		for _, n := range ns {
+			require.NoError(t, w.Add(t.Context(), row(n)))
+		}
+		l, err := w.Close(t.Context())
+		require.NoError(t, err)
+		return l.Hash
+	}
+	var even, odd []int
+	for n := range 1300 {
+		if n%2 == 0 {
+			even = append(even, n)
+		} else {
+			odd = append(odd, n)
+		}
+	}
+	all := func(lists ...string) (out []string) {
+		st, err := s.Stream(t.Context(), lists...)
+		require.NoError(t, err)
+		defer st.Close()
+		for {
+			r, ok, err := st.Next()
+			require.NoError(t, err)
+			if !ok {
+				return out
+			}
+			out = append(out, r.FP)
+		}
+	}
+	got := all(list(odd...), list(), list(even...), list(2000))
+	require.Len(t, got, 1301)
+	require.True(t, slices.IsSorted(got))
+	require.Equal(t, []string{row(1).FP, row(2).FP, row(2).FP, row(3).FP}, all(list(1, 2), list(2, 3)), "a key in two lists comes twice")
+	require.Empty(t, all())
+
+	a, b := put(t, s, 5, 6), put(t, s, 1, 2)
+	l, err := s.PutList(t.Context(), []page.Ref{{Hash: a, N: 2}, {Hash: b, N: 2}})
+	require.NoError(t, err)
+	st, err := s.Stream(t.Context(), l.Hash)
+	require.NoError(t, err)
+	defer st.Close()
+	_, _, err = st.Next()
+	require.NoError(t, err)
+	_, _, err = st.Next()
+	require.ErrorContains(t, err, "order")
+	_, err = s.Stream(t.Context(), l.Hash, blob.Hash([]byte("gone")))
+	require.ErrorContains(t, err, "not in the store")
+	_, err = s.Stream(t.Context(), list(1), func() string {
+		l, err := s.PutList(t.Context(), []page.Ref{{Hash: blob.Hash([]byte("gone")), N: 1}})
+		require.NoError(t, err)
+		return l.Hash
+	}())
+	require.ErrorContains(t, err, "not in the store")
 }
