@@ -82,7 +82,8 @@ func (e *Engine) Activities() map[string]any {
 		workflows.ActivityUnfold: e.Unfold,
 		workflows.ActivityFind:   e.Find,
 
-		workflows.ActivityPlanPages: e.PlanPages,
+		workflows.ActivityPlanPages:  e.PlanPages,
+		workflows.ActivityClaimPages: e.ClaimPages,
 
 		workflows.ActivityRender:     e.Render,
 		workflows.ActivityNoticeText: e.NoticeText,
