@@ -302,6 +302,8 @@ type BenchOptions struct {
 	Common
 	Incidents int
 	Items     int
+	// Scale are sizes of single incidents to be measured instead.
+	Scale []int
 }
 
 // SchemaBench is the schema of [BenchResult].

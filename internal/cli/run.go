@@ -248,11 +248,11 @@ func (a *app) benchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "bench",
 		Short:   "Measure this machine against the budgets, in the lab",
-		Example: example("rekey bench", "rekey bench --incidents 200 --json"),
+		Example: example("rekey bench", "rekey bench --incidents 200 --json", "rekey bench --scale 1000,10000"),
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.Incidents < 1 || o.Items < 1 {
-				return Usage("give at least 1", "--incidents and --items count from 1")
+			if o.Incidents < 1 || o.Items < 1 || (len(o.Scale) > 0 && slices.Min(o.Scale) < 1) {
+				return Usage("give at least 1", "--incidents, --items and --scale count from 1")
 			}
 			o.Common = a.common()
 			r, err := a.engine.Bench(cmd.Context(), o, a.io)
@@ -281,6 +281,7 @@ func (a *app) benchCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.IntVar(&o.Incidents, "incidents", 50, "how many incidents to run")
 	f.IntVar(&o.Items, "items", 1, "how many keys each incident has")
+	f.IntSliceVar(&o.Scale, "scale", nil, "instead: one incident of so many items, against a bare loop of the same calls (1000,10000)")
 	return cmd
 }
 

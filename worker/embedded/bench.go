@@ -68,6 +68,16 @@ func Bench(ctx context.Context, o cli.BenchOptions, io cli.IOStreams) (res cli.B
 		return res, cli.Failed("bench", "give a directory that exists and can be written with --data", "the measurement needs a directory: %v", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	for _, n := range o.Scale {
+		figures, err := measureScale(ctx, filepath.Join(dir, fmt.Sprint(n)), n, io)
+		if err != nil {
+			return res, err
+		}
+		res.Figures = append(res.Figures, figures...)
+	}
+	if len(o.Scale) > 0 {
+		return cli.BenchResult{Schema: res.Schema, Figures: append([]cli.Figure{{Name: "measured", Value: int64(len(o.Scale)), Unit: "incidents", Note: machine + ", data in " + root}}, res.Figures...)}, nil
+	}
 	res.Figures = append(res.Figures, cli.Figure{
 		Name: "measured", Value: int64(o.Incidents + rounds(o.Incidents)*atOnce), Unit: "incidents", Note: machine + ", data in " + root,
 	})
