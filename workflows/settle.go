@@ -1,12 +1,14 @@
 package workflows
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
+	"rekey/activities"
 	"rekey/internal/canon"
 	"rekey/internal/event"
 	"rekey/internal/view"
@@ -240,6 +242,9 @@ func (r *incident) watch(ctx workflow.Context) error {
 		in.Workflows = append(in.Workflows, WaveID(r.in.ID, w.Wave.N))
 	}
 	in.Workflows = append(in.Workflows, r.noticesIDs()...)
+	if n := r.rows(); n > 0 {
+		r.unseen(activities.Unseen{Source: "watch", Why: fmt.Sprintf("the use of %d dead keys that are rows of pages is not watched for afterwards: only the items that are shown one by one are", n)})
+	}
 	if len(in.Keys) == 0 {
 		return nil
 	}

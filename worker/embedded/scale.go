@@ -370,4 +370,3 @@ func spent(pid int) (peak int64, cpu time.Duration, err error) {
 	}
 	return peak, cpu, nil
 }
-
