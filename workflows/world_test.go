@@ -237,14 +237,7 @@ func (w *world) doPlan(_ context.Context, in workflows.PlanInput) (workflows.Pla
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.plans = append(w.plans, in)
-	res, err := engine.BuildPlan(in)
-	if err == nil && in.Paged != nil && len(in.Paged.Waves) > 0 {
-		if _, ok := res.Plan.Wave(in.Paged.Waves[0].Hash); !ok {
-			res.Plan.Waves = append(res.Plan.Waves, in.Paged.Waves...)
-			err = res.Plan.Seal()
-		}
-	}
-	return res, err
+	return engine.BuildPlan(in)
 }
 
 func (w *world) doClaim(_ context.Context, in workflows.ClaimInput) (workflows.ClaimResult, error) {
