@@ -14,9 +14,13 @@ func planText(p plan.Plan, c palette) []string {
 	out := []string{fmt.Sprintf("Plan version %d  %s", p.Version, p.Hash),
 		fmt.Sprintf("  %s in %s, about %s", count(p.Calls, "call", "calls"), count(len(p.Waves), "wave", "waves"), ms(p.ETAMs))}
 	for _, w := range p.Waves {
-		out = append(out, "", c.bold(fmt.Sprintf("Wave %d: %s of %s", w.N, w.Strategy, count(len(w.Items), "item", "items"))), "  "+w.Hash)
+		out = append(out, "", c.bold(fmt.Sprintf("Wave %d: %s of %s", w.N, w.Strategy, count(w.Size(), "item", "items"))), "  "+w.Hash)
 		for _, g := range w.Gates {
 			out = append(out, "  gate: "+g)
+		}
+		if w.List != "" {
+			out = append(out, massPlan(p, w, c)...)
+			continue
 		}
 		for i, it := range w.Items {
 			if i == shownItems {
@@ -31,6 +35,23 @@ func planText(p plan.Plan, c palette) []string {
 
 // shownItems bounds what a person is shown of one wave.
 const shownItems = 50
+
+// massPlan is a wave whose items are rows of pages: what all of them have in common, and
+// the first of them in full.
+func massPlan(p plan.Plan, w plan.Wave, c palette) []string {
+	out := []string{
+		fmt.Sprintf("  %s, about %s by itself", count(w.Calls, "call", "calls"), ms(w.ETAMs)),
+		"  of each item, as far as it needs them: " + strings.Join(w.Verbs, ", "),
+		"  the hash is over every item and call; the items are the pages of list " + w.List,
+	}
+	for _, it := range w.First {
+		out = append(out, itemPlan(p, it, c)...)
+	}
+	if more := w.Count - len(w.First); more > 0 {
+		out = append(out, fmt.Sprintf("  ... and %s under the same strategy (`rekey incident items` lists them)", count(more, "item", "items")))
+	}
+	return out
+}
 
 func itemPlan(p plan.Plan, it plan.Item, c palette) []string {
 	head := fmt.Sprintf("  %s  %s/%s %s", it.Key.Short(), it.Key.Provider, it.Key.Account, or(it.Key.ID, it.Key.Kind))

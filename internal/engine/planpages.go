@@ -216,6 +216,9 @@ func (b *massPlan) close(ctx context.Context) (workflows.PlanPagesResult, error)
 	return b.out, nil
 }
 
+// shownRows is how many rows of a wave a plan shows with all their calls.
+const shownRows = 3
+
 // A massWave is a wave over rows that is being laid out.
 type massWave struct {
 	wave  plan.Wave
@@ -233,6 +236,9 @@ func newMassWave(pages *pagestore.Store, w plan.Wave) (*massWave, error) {
 func (w *massWave) add(ctx context.Context, r page.Row, it plan.Item, k workflows.KindFacts, pb *playbooks.Playbook, waits int64) error {
 	if err := w.seal.Add(it); err != nil {
 		return err
+	}
+	if w.wave.Count < shownRows {
+		w.wave.First = append(w.wave.First, it)
 	}
 	w.wave.Count++
 	w.wave.Calls += len(it.Calls)

@@ -125,6 +125,7 @@ func TestPlanPagesDecidesAsPlanDoes(t *testing.T) {
 		require.Equal(t, len(by[w.Strategy]), w.Count)
 		require.Equal(t, full.Gates, w.Gates)
 		require.Empty(t, w.Items)
+		require.Equal(t, full.Items[:3], w.First, "people see exact calls")
 		calls += w.Calls
 		l, err := e.pages().List(t.Context(), w.List)
 		require.NoError(t, err)

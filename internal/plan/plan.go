@@ -49,6 +49,9 @@ type Wave struct {
 	List  string   `json:"list,omitempty"`
 	Count int      `json:"count,omitempty"`
 	Verbs []string `json:"verbs,omitempty"`
+	// First are the first of them with their exact calls, for people to read; the others
+	// are laid out by the same rules. It is not part of the hash.
+	First []Item `json:"first,omitempty"`
 	// Calls and ETAMs are what the wave costs by itself, where its items are rows.
 	Calls int   `json:"calls,omitempty"`
 	ETAMs int64 `json:"eta_ms,omitempty"`

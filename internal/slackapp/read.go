@@ -134,7 +134,7 @@ func waves(out *answer, p plan.Plan) {
 			out.add("… and %d more waves", len(p.Waves)-shown)
 			break
 		}
-		out.add("*Wave %d*: %s of %d item(s)", w.N, string(w.Strategy), len(w.Items))
+		out.add("*Wave %d*: %s of %d item(s)", w.N, string(w.Strategy), w.Size())
 		out.add("  hash `%s`", w.Hash)
 		out.add("  calls: %s", strings.Join(verbs(w), ", "))
 		for _, g := range w.Gates {
@@ -152,7 +152,7 @@ func waves(out *answer, p plan.Plan) {
 // verbs are the vendor's calls of a wave, each once.
 func verbs(w plan.Wave) []string {
 	var out []string
-	for _, it := range w.Items {
+	for _, it := range slices.Concat(w.Items, w.First) {
 		for _, c := range it.Calls {
 			for _, v := range c.Vendor {
 				if !slices.Contains(out, v) {
