@@ -80,3 +80,97 @@ func TestExpand(t *testing.T) {
 		})
 	}
 }
+
+// large asks an estate for the mass that items lead to.
+func large(t *testing.T, e *Engine, most, depth int, known []string, from ...workflows.Scoped) workflows.ExpandResult {
+	t.Helper()
+	in := workflows.ExpandInput{Items: from, Large: most, Depth: depth, Known: known}
+	out, err := e.Expand(context.Background(), in)
+	require.NoError(t, err)
+	again, err := e.Expand(context.Background(), in)
+	require.NoError(t, err)
+	require.Equal(t, out, again)
+	return out
+}
+
+func idsOf(t *testing.T, e *Engine, part *workflows.MassPart) []string {
+	t.Helper()
+	if part == nil {
+		return nil
+	}
+	rows := rowsOf(t, e, part.List)
+	require.Len(t, rows, part.N)
+	var ids []string
+	for i, r := range rows {
+		require.Equal(t, "estate", r.Basis)
+		require.NotEmpty(t, r.Why)
+		if i > 0 {
+			require.Less(t, rows[i-1].FP, r.FP)
+		}
+		ids = append(ids, r.ID)
+	}
+	return ids
+}
+
+func TestExpandGivesAMassAsRows(t *testing.T) {
+	chain := keysYAML(map[string]string{"B": "A", "C": "B", "D": "C", "E": "D", "F": "E", "A": "F"}, "A", "B", "C", "D", "E", "F") +
+		"dependents:\n  - {id: app, keys: [B], owner: team, outage_budget: 60s, cutover: dual, proof: probe}\n" +
+		"copies:\n  - {key: B, where: host/1, store: awssm, zone: dirty}\n"
+	e := New(Options{Estate: estateOf(t, chain, `[{"ref":"c1","name":"n","keys":["B"]}]`), Blobs: newBlobs()})
+	a := seed(t, "A")
+
+	out := large(t, e, 2, 3, nil, a)
+	require.ElementsMatch(t, []string{"B", "C", "D"}, idsOf(t, e, out.Mass), "so many steps and no further")
+	require.Equal(t, 6, out.Reachable, "what lies behind is counted")
+	require.Len(t, out.Items, 1)
+	require.Equal(t, "o", out.Items[0].Owner, "the given ones are described")
+	for _, r := range rowsOf(t, e, out.Mass.List) {
+		require.Equal(t, map[string]int{"B": 1, "C": 2, "D": 3}[r.ID], r.Depth)
+		require.Equal(t, "o", r.Owner)
+		require.Equal(t, "team", r.OwnerKind)
+		if r.ID == "B" {
+			require.Equal(t, []string{"c1"}, r.Customers)
+			require.Equal(t, []string{"host/1"}, r.Copies)
+			require.True(t, *r.StoreDirty)
+			require.Equal(t, "app", r.PlanDependents()[0].ID)
+			require.EqualValues(t, 60_000, r.PlanDependents()[0].BudgetMs)
+		}
+	}
+
+	few := large(t, e, 4, 3, nil, a)
+	require.Nil(t, few.Mass, "four are not more than four")
+	require.Len(t, few.Items, 2, "one step, as ever")
+	require.Equal(t, 6, few.Reachable)
+
+	known := []string{out.Mass.List}
+	same := large(t, e, 2, 3, known, a)
+	require.Nil(t, same.Mass, "nothing is new")
+	require.Len(t, same.Items, 1)
+	deeper := large(t, e, 2, 4, known, a)
+	require.Equal(t, []string{"E"}, idsOf(t, e, deeper.Mass))
+	require.Nil(t, large(t, e, 9, 3, known, a).Mass, "all together are few")
+	require.NotNil(t, large(t, e, 3, 4, known, a).Mass, "rows that are known count")
+
+	pulled := seed(t, "D")
+	pulled.Basis, pulled.Depth = "estate", 3
+	require.Nil(t, large(t, e, 2, 3, known, a, pulled).Mass, "a row that has become an item leads no further than it did")
+	pulled.Basis = "sweep"
+	found := large(t, e, 2, 3, nil, a, pulled)
+	require.ElementsMatch(t, []string{"B", "C", "E", "F"}, idsOf(t, e, found.Mass), "one that came from elsewhere does; given ones are no rows")
+}
+
+func TestExpandOfAMassSurvivesAFullDisk(t *testing.T) {
+	b := newBlobs()
+	e := New(Options{Estate: estateOf(t, keysYAML(map[string]string{"B": "A", "C": "B"}, "A", "B", "C"), "[]"), Blobs: b})
+	in := workflows.ExpandInput{Items: []workflows.Scoped{seed(t, "A")}, Large: 1, Depth: 5}
+	b.left = 1
+	_, err := e.Expand(context.Background(), in)
+	require.ErrorContains(t, err, "disk full")
+	b.left = -1
+	out, err := e.Expand(context.Background(), in)
+	require.NoError(t, err)
+	require.Equal(t, 2, out.Mass.N)
+	in.Known = []string{"sha256:00"}
+	_, err = e.Expand(context.Background(), in)
+	require.Error(t, err)
+}
