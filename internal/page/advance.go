@@ -157,9 +157,13 @@ func (r *Row) failing(why string) string {
 // struck takes the answer of a call that kills.
 func (r *Row) struck(v activities.Verb, a activities.Attempt, now time.Time) {
 	r.Killed, r.Confirmed, r.Round, r.Blurred = at(now), false, 0, false
+	if r.Death == proving {
+		r.Death = disabled // what was refused before this proves nothing
+	}
 	switch v {
 	case activities.EndSessions:
 		r.EndedSessions, r.Border = true, At{}
+		r.Sessions++
 		return
 	case activities.Revoke:
 		// An unclear one is not done: it is asked again before the row ends.

@@ -146,8 +146,9 @@ func (f *Facts) next(r *Row, now time.Time) Next {
 		return f.after(r)
 	}
 	if r.Promoted && r.Strategy != string(playbooks.RevokeNow) {
-		// Abuse: cut first and replace afterwards. What is done already is not done again.
-		r.Strategy, r.StepN = string(playbooks.RevokeNow), 0
+		// Abuse: cut first and replace afterwards. What is done already is not done again,
+		// but for sessions: whoever abuses a key that was cut may have got one since.
+		r.Strategy, r.StepN, r.EndedSessions = string(playbooks.RevokeNow), 0, false
 	}
 	steps := f.steps(r)
 	for ; r.StepN < len(steps); r.StepN++ {

@@ -113,6 +113,8 @@ func (f *Facts) token(r *Row) string {
 	switch v {
 	case activities.Disable:
 		token += "/" + itoa(r.Resured)
+	case activities.EndSessions:
+		token += "/" + itoa(r.Sessions)
 	case activities.Distribute:
 		token += "/" + itoa(r.Handed)
 	}

@@ -17,9 +17,9 @@ import (
 // Whatever happens to them, rows end by proof, or wait for what is named. The rules are
 // in rules_test.go.
 func TestRowsOnTheirWay(t *testing.T) {
-	stories := uint64(50)
+	stories := uint64(24)
 	if testing.Short() {
-		stories = 10
+		stories = 6
 	}
 	ends, gates, calls := map[string]int{}, map[string]int{}, 0
 	for seed := range stories {

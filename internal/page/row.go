@@ -131,6 +131,8 @@ type Row struct {
 	Rung  string `json:"rung,omitempty"`
 	// Secret is the handle of the key's own secret.
 	Secret string `json:"secret,omitempty"`
+	// Sessions is how often its sessions were ended: abuse ends them once more.
+	Sessions int `json:"sessions,omitempty"`
 	// Since is when the wait for a replacement to work began.
 	Since   At                `json:"since,omitzero"`
 	Skipped map[string]string `json:"skipped,omitempty"`

@@ -75,7 +75,7 @@ func (s *story) decided(r *subject, decide func()) {
 func (s *story) obeyed(r *subject, was page.Row, o page.Order) {
 	n := r.row.Next
 	stays := func(a, b page.Row) bool {
-		return a.NewKey == b.NewKey && a.Handed == b.Handed && a.Placed == b.Placed && a.EndedSessions == b.EndedSessions && a.Disabled == b.Disabled && a.Revoked == b.Revoked && a.Effect == b.Effect && a.Death == b.Death
+		return a.NewKey == b.NewKey && a.Handed == b.Handed && a.Placed == b.Placed && a.Sessions == b.Sessions && a.Disabled == b.Disabled && a.Revoked == b.Revoked && a.Effect == b.Effect && a.Death == b.Death
 	}
 	if o.Kind == page.OrderPromote && was.End == "" && n.Gate != page.GatePull && !r.row.Held {
 		if !stays(was, r.row) && !(was.Death == "dead" || was.Death == "proving" || was.Death == "disabled") {
@@ -254,6 +254,8 @@ func (s *story) tokens(r *subject) {
 			effect += c.req.Target + c.req.Name
 		case activities.Disable:
 			effect += fmt.Sprint(c.row.Resured)
+		case activities.EndSessions:
+			effect += fmt.Sprint(c.row.Sessions)
 		}
 		if byToken[c.req.Token] != "" && byToken[c.req.Token] != effect || byEffect[effect] != "" && byEffect[effect] != c.req.Token {
 			s.fail(r, "token %s is of %s and of %s", c.req.Token, effect, byToken[c.req.Token])
