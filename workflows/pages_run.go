@@ -140,10 +140,7 @@ func (p *pager) settled() bool {
 // waited tells whether a group only waits for a time that has come: its rows are looked
 // at again.
 func (p *pager) waited(g page.Group, now time.Time) bool {
-	if g.Next.Due.IsZero() || now.Before(g.Next.Due.Time) {
-		return false
-	}
-	return g.Next.Gate == page.GateNotice || (g.Next.Verb == "" && g.Next.Gate == "")
+	return g.Next.Timed() && !now.Before(g.Next.Due.Time)
 }
 
 // due is when a group at rest can go on by itself; zero: when something else happens.
@@ -152,7 +149,7 @@ func (p *pager) due(ctx workflow.Context) time.Time {
 	now := p.clk.Now(ctx)
 	for _, g := range p.idle {
 		d := g.Next.Due.Time
-		if d.IsZero() || !p.mayGo(g.Group) || !d.After(now) {
+		if d.IsZero() || !d.After(now) || !g.Next.Timed() && !p.mayGo(g.Group) {
 			continue
 		}
 		if next.IsZero() || d.Before(next) {

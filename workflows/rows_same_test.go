@@ -51,7 +51,6 @@ type same struct {
 	gone       bool // somebody has destroyed the key before
 	survives   []activities.Verb
 	script     map[activities.Verb][]fault
-	saw        map[time.Duration]string // what probes see of it, from a time on
 	orders     map[time.Duration]string
 	// pulled: the row leaves its page where the item goes on by itself.
 	pulled string
