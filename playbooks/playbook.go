@@ -18,6 +18,7 @@ package playbooks
 import (
 	"slices"
 	"sort"
+	"strings"
 )
 
 // The values of apiVersion and kind.
@@ -47,7 +48,7 @@ type Playbook struct {
 	Ladder     Ladder                    `json:"ladder" yaml:"ladder" jsonschema_description:"What happens when a key still answers after Disable."`
 	Approvals  map[string]Approval       `json:"approvals,omitempty" yaml:"approvals" jsonschema:"required" jsonschema_description:"Who must agree, per strategy and for irreversible, rung, restore and break_glass. A moving strategy that is left out needs the votes of irreversible."`
 
-	Rates   map[string]Rate `json:"rates,omitempty" yaml:"rates,omitempty" jsonschema_description:"Upper bounds of calls per provider limit, such as awsiam.write: 10/s. They only lower what rekey.yaml allows."`
+	Rates   map[string]Rate `json:"rates,omitempty" yaml:"rates,omitempty" jsonschema_description:"Upper bounds of calls of an account, for all incidents with the same bound together: awsiam.write for calls that change something, awsiam.read for the others, awsiam.iam for those that count against that limit of the provider. They only lower what rekey.yaml allows."`
 	Notices []Notice        `json:"notices,omitempty" yaml:"notices,omitempty" jsonschema_description:"Who is told what, through which channel."`
 	Harden  Harden          `json:"harden,omitzero" yaml:"harden,omitempty" jsonschema_description:"What is proposed for each replaced item afterwards; its owner may decline it until a date."`
 	Reissue Reissue         `json:"reissue,omitzero" yaml:"reissue,omitempty" jsonschema_description:"How the new key is made and where it goes."`
@@ -235,6 +236,23 @@ func (p *Playbook) ApprovalNames() []string { return sortedKeys(p.Approvals) }
 
 // RateNames lists the rates that the file sets, sorted.
 func (p *Playbook) RateNames() []string { return sortedKeys(p.Rates) }
+
+// RatesOf gives the rates that bound calls of a provider, by their names in the file;
+// nil when there are none. "awsiam.write" bounds every call that changes something,
+// "awsiam.read" every other one, "awsiam.iam" those that count against the provider's
+// limit of that name.
+func (p *Playbook) RatesOf(provider string) map[string]string {
+	var out map[string]string
+	for name, r := range p.Rates { //workflowcheck:ignore into a map
+		if strings.HasPrefix(name, provider+".") {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[name] = string(r)
+		}
+	}
+	return out
+}
 
 // Strategy gives the steps of a strategy: the file's, or the standard ones.
 func (p *Playbook) Strategy(n StrategyName) Strategy {

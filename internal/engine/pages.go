@@ -3,7 +3,6 @@ package engine
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -34,11 +33,11 @@ func (e *Engine) facts(ctx context.Context, hash string) (*page.Facts, error) {
 	if err != nil {
 		return nil, fmt.Errorf("facts of the wave: %w", err)
 	}
-	var f page.Facts
-	if err := json.Unmarshal(b, &f); err != nil {
+	f, err := page.DecodeFacts(b)
+	if err != nil {
 		return nil, fmt.Errorf("facts of the wave %s: %w", hash, err)
 	}
-	return &f, nil
+	return f, nil
 }
 
 // List reads a list of pages, or puts pages together to one.

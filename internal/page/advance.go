@@ -125,9 +125,7 @@ func (f *Facts) repeats(r *Row, a activities.Attempt, effect string, now time.Ti
 	r.Unclear++
 	switch v := r.Next.Verb; {
 	case v == activities.Issue:
-		if r.Effect == "" {
-			r.Effect, r.EffectToken = effect, f.token(r) // the next attempt must find what this one may have made
-		}
+		f.Pending(r, effect)
 	case v == activities.Distribute, v == activities.Revoke && r.Disabled:
 		// No probe tells whether it happened.
 	case r.Unclear >= settle:
@@ -143,7 +141,28 @@ func (r *Row) throttled(a activities.Attempt, now time.Time) {
 	if d <= 0 {
 		d = min(backoff(r.Throttled), throttleMax)
 	}
-	r.wait(max(d, time.Second), r.failing("told to wait by "+r.Provider), now)
+	r.wait(max(d, time.Second), r.failing(toldToWait+r.Provider), now)
+}
+
+const toldToWait = "told to wait by "
+
+// Later has a row wait whose account was told to wait before its own call was made.
+// Nothing is counted: nothing was tried.
+func (f *Facts) Later(r *Row, until, now time.Time) {
+	r.After, r.AfterWhy = second(until), r.failing(toldToWait+r.Provider)
+	if f.Scope {
+		r.Next.Due, r.Next.Why = r.After, r.AfterWhy
+		return
+	}
+	f.decide(r, now)
+}
+
+// Pending notes that the Issue which the row waits for may have been made already, in the
+// journal effect: whoever makes it again must find that, and uses the same token.
+func (f *Facts) Pending(r *Row, effect string) {
+	if r.Effect == "" {
+		r.Effect, r.EffectToken = effect, f.token(r)
+	}
 }
 
 // failing is why a call is repeated.

@@ -39,6 +39,18 @@ type Facts struct {
 	// scope whose doings are not ours.
 	Since       time.Time `json:"since,omitzero"`
 	Compromised []string  `json:"compromised,omitempty"`
+	// Rates are the playbook's, by their names there ("awsiam.write": "10/s").
+	Rates map[string]playbooks.Rate `json:"rates,omitempty"`
+}
+
+// DecodeFacts reads the bytes of pinned facts. A field that this build does not know
+// fails, with [ErrSchema]: it may say that something must not be done.
+func DecodeFacts(b []byte) (*Facts, error) {
+	var f Facts
+	if err := decode(b, &f); err != nil {
+		return nil, err
+	}
+	return &f, nil
 }
 
 // Step is a step of a strategy.

@@ -212,15 +212,25 @@ var ErrSchema = errors.New("page: not a page of this build: let a worker of the 
 // Decode reads the bytes of a page.
 func Decode(b []byte) ([]Row, error) {
 	var p Page
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&p); err != nil {
-		return nil, fmt.Errorf("%w (%w)", ErrSchema, err)
+	if err := decode(b, &p); err != nil {
+		return nil, err
 	}
-	if _, err := dec.Token(); p.Schema != Schema || !errors.Is(err, io.EOF) {
+	if p.Schema != Schema {
 		return nil, ErrSchema
 	}
 	return p.Rows, nil
+}
+
+func decode(b []byte, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return fmt.Errorf("%w (%w)", ErrSchema, err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return ErrSchema
+	}
+	return nil
 }
 
 // RefOf describes rows that are stored under hash; rows are sorted.

@@ -38,13 +38,31 @@ type PassResult struct {
 	Outcomes map[string]int `json:"outcomes,omitempty"`
 	Failed   map[string]int `json:"failed,omitempty"`
 	Made     int            `json:"made"`
-	Journal  string         `json:"journal,omitempty"`
-	// Findings and Unseen are of an Inspect, bounded; More counts what was left out.
+	// Left is how many rows were due and are given back as they are, because the
+	// account's budget did not suffice in time.
+	Left int `json:"left,omitempty"`
+	// Journal is the hash of what the pass did, one record a line: of a verb that
+	// changes something its intents and answers, of one that reads the answers.
+	Journal string `json:"journal,omitempty"`
+	// Findings, Unseen and Dark are what a reading of the scope found, each thing once
+	// and at most [Most] of a kind; More counts what was left out.
 	Findings []Found             `json:"findings,omitempty"`
 	Unseen   []activities.Unseen `json:"unseen,omitempty"`
 	Dark     []activities.Window `json:"dark,omitempty"`
 	More     int                 `json:"more,omitempty"`
 }
+
+// Most bounds what a pass lists of a reading of the scope. All of it is in the rows.
+const Most = 50
+
+// Types of failures of a pass that a repeat alone does not mend.
+const (
+	// Lost: a page or the facts are not in the blob store, or damaged. The message
+	// names the hash: it is restored from a backup.
+	Lost = "lost-page"
+	// OtherBuild: they were written in a form that the worker's build does not know.
+	OtherBuild = "other-build"
+)
 
 // A Found is a finding and the key that made it.
 type Found struct {
