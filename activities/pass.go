@@ -21,6 +21,9 @@ type Pass struct {
 	// NoReconcile switches the settling of lost Issue calls off, for a drill's
 	// negative control.
 	NoReconcile bool `json:"no_reconcile,omitempty"`
+	// Rates are the playbook's that bound the provider, by their names there
+	// ("awsiam.write": "10/s"). They only lower what the account allows.
+	Rates map[string]string `json:"rates,omitempty"`
 }
 
 // A Request is one item of a pass with what its verb needs; fields that a verb

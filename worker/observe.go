@@ -57,8 +57,11 @@ func (r *Runtime) observe(ctx context.Context, p activities.Pass, k activities.K
 		took := time.Since(began)
 		r.Metrics.Call(p.Provider, p.Account, p.Verb, a.Outcome, a.Class, took)
 		level := slog.LevelInfo
-		if a.Failed() {
+		switch {
+		case a.Failed():
 			level = slog.LevelWarn
+		case p.Page != "":
+			level = slog.LevelDebug // one of hundreds: the pass has a line of its own
 		}
 		r.Log.Log(ctx, level, "provider call", "incident", p.Incident, "provider", p.Provider, "account", p.Account, "verb", string(p.Verb),
 			"item", k.Short(), "outcome", string(a.Outcome), "class", string(a.Class), "request_id", a.RequestID, "took_ms", took.Milliseconds())
@@ -71,8 +74,8 @@ func (p *parts) measure(lease func(provider, account string) (batch.Lease, error
 	p.r.Metrics.Budgets(func() []metrics.Budget {
 		var out []metrics.Budget
 		// In a lab the world's time takes a request, and a scrape must not wait.
-		for k, used := range p.limits.Used(time.Now()) {
-			out = append(out, metrics.Budget{Provider: k[0], Account: k[1], API: k[2], Used: used})
+		for _, b := range p.limits.Spent(time.Now()) {
+			out = append(out, metrics.Budget{Provider: b.Provider, Account: b.Account, API: b.API, Used: b.Used, Allowed: b.Allowed, Why: b.Why, Waiting: b.Waiting})
 		}
 		return out
 	})

@@ -82,9 +82,6 @@ const (
 	// envPropagation is how fast this lab propagates ("1s"), where a test must not
 	// wait as long as for the real provider.
 	envPropagation = "REKEY_LAB_PROPAGATION"
-	// envQuiet: this lab wants to hear of no edge of a call and has no clock of its own:
-	// what is measured is rekey, and not its talk with the lab.
-	envQuiet = "REKEY_LAB_QUIET"
 )
 
 // Open reads keys and opens stores below cfg.Data, making what is missing when own
@@ -199,7 +196,7 @@ func (r *Runtime) Descriptors() []activities.Descriptor {
 // with the lab's propagation.
 func (r *Runtime) here(d activities.Descriptor) activities.Descriptor {
 	lab, err := time.ParseDuration(os.Getenv(envPropagation))
-	if r.Lab == nil || err != nil || lab < 0 {
+	if r.Lab == nil || err != nil || lab <= 0 {
 		return d
 	}
 	d.Kinds = slices.Clone(d.Kinds)
@@ -248,7 +245,7 @@ func (r *Runtime) Kind(provider, kind string) (activities.KindInfo, bool) {
 // Now is the world's clock: the lab's in a lab. When the lab does not answer, time
 // stands still rather than jump to the wall clock's.
 func (r *Runtime) Now(ctx context.Context) time.Time {
-	if r.Lab == nil || (r.quiet() && !r.Virtual()) {
+	if r.Lab == nil {
 		return time.Now().UTC()
 	}
 	now, err := r.Lab.WorldNow(ctx)
@@ -259,8 +256,6 @@ func (r *Runtime) Now(ctx context.Context) time.Time {
 	}
 	return r.labNow
 }
-
-func (r *Runtime) quiet() bool { return os.Getenv(envQuiet) == "1" }
 
 // Virtual tells whether waits go by the lab's clock.
 func (r *Runtime) Virtual() bool { return r.Lab != nil && os.Getenv(envVirtual) == "1" }
@@ -294,10 +289,16 @@ func (r *Runtime) rates() map[string]float64 {
 	out := map[string]float64{}
 	for _, d := range r.Descriptors() {
 		for _, account := range r.Config.Accounts(d.Code) {
+			lower := func(api string, v float64) {
+				key := d.Code + "/" + account + "/" + api
+				if old, ok := out[key]; !ok || v < old {
+					out[key] = v
+				}
+			}
 			for _, l := range d.Limits {
 				// The lab keeps its own limits, in the world's time.
 				if l.Value > 0 && r.Lab == nil {
-					out[d.Code+"/"+account+"/"+l.API] = l.Value
+					lower(l.API, l.Value)
 				}
 			}
 			for api, rate := range r.Config.Providers[d.Code][account].Rate {
@@ -305,10 +306,12 @@ func (r *Runtime) rates() map[string]float64 {
 				if err != nil {
 					continue // the configuration was checked; a rate is never raised by a bad one
 				}
-				key := d.Code + "/" + account + "/" + api
 				v := float64(n) / per.Seconds()
-				if old, ok := out[key]; !ok || v < old {
-					out[key] = v
+				lower(api, v)
+				for _, l := range d.Limits {
+					if strings.HasPrefix(l.API, api+":") { // "cloudtrail" bounds "cloudtrail:LookupEvents"
+						lower(l.API, v)
+					}
 				}
 			}
 		}
@@ -328,7 +331,7 @@ func (r *Runtime) origin(provider string, a activities.Account) (string, error) 
 // edge tells the lab where a call stands, so that a drill can kill the worker
 // there.
 func (r *Runtime) edge() func(context.Context, string, activities.Verb, activities.Key) {
-	if r.Lab == nil || r.quiet() {
+	if r.Lab == nil {
 		return nil
 	}
 	return func(ctx context.Context, edge string, v activities.Verb, key activities.Key) {

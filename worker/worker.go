@@ -25,6 +25,7 @@ import (
 	"rekey/internal/engine"
 	"rekey/internal/estate"
 	"rekey/internal/intake"
+	"rekey/internal/page"
 	"rekey/workflows"
 )
 
@@ -54,7 +55,7 @@ type parts struct {
 func (r *Runtime) newParts(c client.Client, lease func(provider, account string) (batch.Lease, error)) *parts {
 	p := &parts{r: r, client: c, engine: r.NewEngine(c), limits: r.limits()}
 	p.run = batch.New(batch.Options{
-		Client: r.Client, Kind: r.Kind, Journals: batch.BlobJournals{Journals: r.Blobs}, Limits: p.limits, Now: r.Now,
+		Client: r.Client, Kind: r.Kind, Journals: batch.BlobJournals{Journals: r.Blobs}, Blobs: r.Blobs, Limits: p.limits, Now: r.Now,
 		Fingerprint: func(k activities.Key) (string, error) { return r.Finger.Public(k.Provider, k.Account, k.Kind, k.ID) },
 		Lease:       lease, Epoch: r.Epoch,
 		// Whoever calls an account has its lease, or the lock. Another process that
@@ -105,6 +106,7 @@ func (p *parts) passes(w sdk.Worker) {
 	for _, provider := range p.r.all.Providers() {
 		for _, v := range activities.Verbs() {
 			w.RegisterActivityWithOptions(p.run.Activity(v), activity.RegisterOptions{Name: activities.Name(provider.Descriptor.Code, v)})
+			w.RegisterActivityWithOptions(p.run.Pages(v), activity.RegisterOptions{Name: page.Name(provider.Descriptor.Code, v)})
 		}
 	}
 }

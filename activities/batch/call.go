@@ -2,36 +2,30 @@ package batch
 
 import (
 	"context"
-	"time"
 
 	"rekey/activities"
 )
 
 // call makes the one call of an item and gives its outcome or fault.
-func (r *Runner) call(ctx context.Context, client any, p activities.Pass, req activities.Request, before []activities.KeyState) (out activities.Attempt) {
-	ctx, seen := r.Observe(ctx, p, req.Key)
+func (s *passing) call(ctx context.Context, place *Place, req activities.Request, before []activities.KeyState) (out activities.Attempt) {
+	ctx, seen := s.Observe(ctx, s.p, req.Key)
 	defer func() { seen(out) }()
 	limit := ctx
-	if p.Verb.Mutates() || p.Verb == activities.Probe {
+	if s.p.Verb.Mutates() || s.p.Verb == activities.Probe {
 		var cancel context.CancelFunc
 		limit, cancel = context.WithTimeout(ctx, callLimit)
 		defer cancel()
 	}
-	a := activities.Attempt{FP: req.Key.FP, Verb: p.Verb, N: p.Attempt}
-	res, err := dispatch(limit, client, p.Verb, req, before, &a)
-	a.At = r.Now(ctx)
+	a := activities.Attempt{FP: req.Key.FP, Verb: s.p.Verb, N: req.Attempt}
+	res, err := dispatch(limit, s.client, s.p.Verb, req, before, &a)
 	if err != nil {
-		f := activities.AsFault(string(p.Verb), err)
-		if f.Class == activities.ClassThrottled {
-			info, _ := r.Kind(req.Key.Provider, req.Key.Kind)
-			r.Limits.Stop(p.Provider, p.Account, info.Verbs[p.Verb].API, a.At.Add(max(f.After, time.Second)))
-		}
-		b := failed(p, req, f, a.At)
+		b := s.fault(ctx, req, place, activities.AsFault(string(s.p.Verb), err))
 		b.Inspect, b.Sweep = a.Inspect, a.Sweep
 		return b
 	}
-	if f := r.fingerprint(&a); f != nil {
-		return failed(p, req, f, a.At)
+	a.At = s.fresh(ctx)
+	if f := s.fingerprint(&a); f != nil {
+		return failed(s.p, req, f, a.At)
 	}
 	a.Outcome, a.Detail, a.Evidence = res.Outcome, res.Detail, res.Evidence
 	if n := len(res.Evidence); n > 0 {

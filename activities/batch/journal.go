@@ -14,11 +14,15 @@ const (
 	kindIntent     = "intent"     // the call is about to be made
 	kindOutcome    = "outcome"    // what the call gave
 	kindReconciled = "reconciled" // what settling a lost create gave
+	kindWithdrawn  = "withdrawn"  // the call of the intent before was not made
 )
 
 // A record is one line of a pass's journal. It holds no secret.
 type record struct {
-	Kind string    `json:"kind"`
+	Kind string `json:"kind"`
+	// Pass is the id of the pass that wrote it: a create without an outcome goes on in
+	// the journal of the pass before.
+	Pass string    `json:"pass,omitempty"`
 	FP   string    `json:"fp"`
 	N    int       `json:"attempt"`
 	At   time.Time `json:"at"`
@@ -72,13 +76,25 @@ func (h history) settled() (activities.Attempt, bool) {
 	return activities.Attempt{}, false
 }
 
+// of gives what a pass has got for the item, whatever it says.
+func (h history) of(pass string) (activities.Attempt, bool) {
+	for i := len(h) - 1; i >= 0; i-- {
+		if h[i].Pass == pass && h[i].Attempt != nil {
+			return *h[i].Attempt, true
+		}
+	}
+	return activities.Attempt{}, false
+}
+
 // lostCreate gives the last intent whose call may have had an effect that nobody
 // knows: no outcome after it, or an unclear one, and not settled since. Its
 // Deadline is zero when the call is known to be over.
 func (h history) lostCreate() (record, bool) {
-	over := false
+	over, withdrawn := false, 0
 	for i := len(h) - 1; i >= 0; i-- {
 		switch h[i].Kind {
+		case kindWithdrawn:
+			withdrawn++
 		case kindReconciled:
 			if h[i].Settled {
 				return record{}, false
@@ -92,6 +108,10 @@ func (h history) lostCreate() (record, bool) {
 			}
 			over = true
 		case kindIntent:
+			if withdrawn > 0 {
+				withdrawn--
+				continue
+			}
 			r := h[i]
 			if over {
 				r.Deadline = time.Time{}

@@ -4,8 +4,6 @@ import (
 	"context"
 
 	"go.temporal.io/sdk/activity"
-
-	"rekey/activities"
 )
 
 // whole is the lease of a process that holds the whole installation: it ends with
@@ -16,11 +14,11 @@ func (whole) Term() uint64           { return 0 }
 func (whole) Check() error           { return nil }
 func (whole) Ended() <-chan struct{} { return nil }
 
-func (r *Runner) lease(p activities.Pass) (Lease, error) {
+func (r *Runner) lease(provider, account string) (Lease, error) {
 	if r.Lease == nil {
 		return whole{}, nil
 	}
-	l, err := r.Lease(p.Provider, p.Account)
+	l, err := r.Lease(provider, account)
 	if err != nil {
 		return nil, err
 	}

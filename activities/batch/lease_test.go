@@ -146,19 +146,20 @@ func TestStopsGoFromHolderToHolder(t *testing.T) {
 
 	next := batch.NewLimits(map[string]float64{"awsiam/prod/iam": 1000})
 	next.Take("awsiam", "prod", stops, false)
-	left, err := next.Wait(t.Context(), "awsiam", "prod", "iam", activities.Disable, now)
-	require.NoError(t, err)
-	require.Equal(t, time.Minute, left, "the new holder waits as the old one was told")
+	_, err := next.Acquire(t.Context(), want("inc-1", activities.Disable), now)
+	var told *batch.StoppedError
+	require.ErrorAs(t, err, &told)
+	require.Equal(t, now.Add(time.Minute), told.Until, "the new holder waits as the old one was told")
 }
 
 // TestABudgetIsNotSpentTwice hands over in order: the new holder begins with nothing.
 func TestABudgetIsNotSpentTwice(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	for drained, want := range map[bool]bool{true: true, false: false} {
+	for drained, empty := range map[bool]bool{true: true, false: false} {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
 		l := batch.NewLimits(map[string]float64{"awsiam/prod/iam": 1})
 		l.Take("awsiam", "prod", nil, drained)
-		_, err := l.Wait(ctx, "awsiam", "prod", "iam", activities.Disable, time.Unix(5000, 0))
-		require.Equal(t, want, err != nil, "the next call of one a second is %v away", time.Second)
+		_, err := l.Acquire(ctx, want("inc-1", activities.Disable), time.Unix(5000, 0))
+		require.Equal(t, empty, err != nil, "the next call of one a second is %v away", time.Second)
 	}
 }

@@ -6,7 +6,7 @@ package batch
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -16,6 +16,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"rekey/activities"
+	"rekey/internal/page/pagestore"
 )
 
 // callLimit bounds one provider call. A call that was begun longer ago than this
@@ -72,7 +73,9 @@ type Options struct {
 	// Kind gives what the provider promises of a kind.
 	Kind     func(provider, kind string) (activities.KindInfo, bool)
 	Journals Journals
-	Limits   *Limits
+	// Blobs hold the pages of passes over pages; nil where there are none.
+	Blobs  pagestore.Blobs
+	Limits *Limits
 	// Now is the world's clock.
 	Now func(context.Context) time.Time
 	// Lease gives the lease of an account, or says why this process has none. nil
@@ -88,13 +91,20 @@ type Options struct {
 	// Edge is called at the edges of mutating calls; nil outside of drills.
 	Edge func(ctx context.Context, edge string, v activities.Verb, key activities.Key)
 	// Observe is told of every call before it is made, and by what it returns of what
-	// came of it; nil: nobody counts. Its context goes into the call.
+	// came of it; nil: nobody counts. Its context goes into the call. The pass is
+	// without items, and has a Page where it is one over pages.
 	Observe func(ctx context.Context, p activities.Pass, key activities.Key) (context.Context, func(activities.Attempt))
-	Log     *slog.Logger
+	// Stay bounds how long a pass over pages stays; zero: [DefaultStay].
+	Stay Stay
+	Log  *slog.Logger
 }
 
 // A Runner holds the activities.
-type Runner struct{ Options }
+type Runner struct {
+	Options
+	logs  logs
+	crowd crowd
+}
 
 // New makes a Runner.
 func New(o Options) *Runner {
@@ -106,7 +116,10 @@ func New(o Options) *Runner {
 			return ctx, func(activities.Attempt) {}
 		}
 	}
-	return &Runner{o}
+	if o.Stay == (Stay{}) {
+		o.Stay = DefaultStay
+	}
+	return &Runner{Options: o}
 }
 
 // Activity is the function registered under activities.Name(provider, v).
@@ -117,32 +130,48 @@ func New(o Options) *Runner {
 // attempt on record and decides about the next.
 func (r *Runner) Activity(v activities.Verb) func(context.Context, activities.Pass) (activities.PassResult, error) {
 	return func(ctx context.Context, p activities.Pass) (activities.PassResult, error) {
-		if p.Verb != v {
-			return activities.PassResult{}, temporal.NewNonRetryableApplicationError(fmt.Sprintf("a pass of %s reached the activity of %s", p.Verb, v), string(activities.ClassInvalid), nil)
-		}
-		lease, err := r.lease(p)
+		s, ctx, end, err := r.begin(ctx, ctx, v, p)
 		if err != nil {
-			return activities.PassResult{}, temporal.NewNonRetryableApplicationError(err.Error(), NoLease, nil)
+			return activities.PassResult{}, err
 		}
-		ctx, end := within(ctx, lease)
 		defer end()
-		ctx, stop := beating(ctx)
-		defer stop()
-		client, err := r.Client(p.Provider, p.Account)
-		if err != nil {
+		if s.client, err = r.Client(p.Provider, p.Account); err != nil {
 			return failAll(p, &activities.Fault{Class: activities.ClassInvalid, Op: string(v), Detail: err.Error()}, r.Now(ctx)), nil
 		}
+		// A process that stops calls nobody who still waits here: the next one does.
+		more, cancel := stopping(ctx)
+		defer cancel()
+		s.more, cancel = patient(ctx, more)
+		defer cancel()
 		if !v.Mutates() {
-			return r.read(ctx, client, p, lease)
+			return s.each(ctx, p.Items)
 		}
-		return r.mutate(ctx, client, p, lease)
+		return s.mutate(ctx, p.Items)
 	}
 }
 
+// begin checks that this process may make the pass. The context that it gives ends
+// with the lease; it beats until end, or until beats has ended.
+func (r *Runner) begin(ctx, beats context.Context, v activities.Verb, p activities.Pass) (s *passing, _ context.Context, end func(), err error) {
+	if p.Verb != v {
+		return nil, nil, nil, temporal.NewNonRetryableApplicationError(fmt.Sprintf("a pass of %s reached the activity of %s", p.Verb, v), string(activities.ClassInvalid), nil)
+	}
+	lease, err := r.lease(p.Provider, p.Account)
+	if err != nil {
+		return nil, nil, nil, temporal.NewNonRetryableApplicationError(err.Error(), NoLease, nil)
+	}
+	ctx, leave := within(ctx, lease)
+	stop := beating(beats)
+	p.Items = nil
+	s = &passing{Runner: r, p: p, lease: lease, rates: p.Rates}
+	s.fresh(ctx)
+	return s, ctx, func() { stop(); leave() }, nil
+}
+
 // beating heartbeats until stopped. A beat carries no outcome: the journal does.
-func beating(ctx context.Context) (context.Context, func()) {
+func beating(ctx context.Context) (stop func()) {
 	if !activity.IsActivity(ctx) {
-		return ctx, func() {}
+		return func() {}
 	}
 	done := make(chan struct{})
 	var wg sync.WaitGroup
@@ -162,7 +191,7 @@ func beating(ctx context.Context) (context.Context, func()) {
 			}
 		}
 	}()
-	return ctx, func() { close(done); wg.Wait() }
+	return func() { close(done); wg.Wait() }
 }
 
 func failAll(p activities.Pass, f *activities.Fault, now time.Time) activities.PassResult {
@@ -175,7 +204,7 @@ func failAll(p activities.Pass, f *activities.Fault, now time.Time) activities.P
 
 func failed(p activities.Pass, req activities.Request, f *activities.Fault, now time.Time) activities.Attempt {
 	a := activities.Attempt{
-		FP: req.Key.FP, Verb: p.Verb, N: p.Attempt, At: now,
+		FP: req.Key.FP, Verb: p.Verb, N: req.Attempt, At: now,
 		Class: f.Class, Detail: f.Op + ": " + f.Detail, Permission: f.Permission,
 		AfterMs: f.After.Milliseconds(), RequestID: f.RequestID, Status: f.Status,
 	}
@@ -190,54 +219,61 @@ func failed(p activities.Pass, req activities.Request, f *activities.Fault, now 
 	return a
 }
 
-// read makes the calls that change nothing. They are not journaled: made again,
-// they tell again.
-func (r *Runner) read(ctx context.Context, client any, p activities.Pass, lease Lease) (activities.PassResult, error) {
-	out := activities.PassResult{Items: make([]activities.Attempt, 0, len(p.Items))}
-	for _, req := range p.Items {
-		if f := r.wait(ctx, p, req); f != nil {
-			out.Items = append(out.Items, failed(p, req, f, r.Now(ctx)))
-			continue
-		}
-		if err := lease.Check(); err != nil {
+// each makes the calls one after the other.
+func (s *passing) each(ctx context.Context, items []activities.Request) (activities.PassResult, error) {
+	out := activities.PassResult{Items: make([]activities.Attempt, 0, len(items))}
+	for _, req := range items {
+		a, err := s.one(ctx, req, s.own)
+		if err != nil {
 			return activities.PassResult{}, err
 		}
-		a := r.call(ctx, client, p, req, nil)
-		out.Items = append(out.Items, a)
+		out.Items = append(out.Items, s.uncalled(req, a))
 	}
 	return out, ctx.Err()
 }
 
+// uncalled is the attempt of an item that was not called, or what it has got.
+func (s *passing) uncalled(req activities.Request, a answer) activities.Attempt {
+	f := &activities.Fault{Class: activities.ClassThrottled, Op: string(s.p.Verb)}
+	now := s.last()
+	switch {
+	case a.how == stopped:
+		f.Detail, f.After = "account is told to wait", a.until.Sub(now)
+	case a.how == left && errors.Is(context.Cause(s.more), errPatience):
+		f.Detail, f.After = "the account's rate is used up by others", time.Second
+	case a.how == left:
+		f.Class, f.Detail = activities.ClassTransient, "cancelled while waiting for the rate limit"
+	default:
+		return a.Attempt
+	}
+	return failed(s.p, req, f, now)
+}
+
 // mutate makes the calls that change something, each under its journal.
-func (r *Runner) mutate(ctx context.Context, client any, p activities.Pass, lease Lease) (activities.PassResult, error) {
-	j, err := r.Journals.Open(ctx, p.Incident+"/"+p.ID, lease.Term())
-	if err != nil {
-		return activities.PassResult{}, fmt.Errorf("journal of %s: %w", p.ID, err)
+func (s *passing) mutate(ctx context.Context, items []activities.Request) (_ activities.PassResult, err error) {
+	if s.own, err = s.logs.get(ctx, s.Journals, journalName(s.p.Incident, s.p.ID), s.lease.Term()); err != nil {
+		return activities.PassResult{}, err
 	}
-	defer func() {
-		if err := j.Close(); err != nil {
-			r.Log.Warn("journal did not close", "pass", p.ID, "err", err)
-		}
-	}()
-	log, err := readLog(ctx, j)
+	defer s.shut(s.own)
+	out, err := s.each(ctx, items)
 	if err != nil {
-		return activities.PassResult{}, fmt.Errorf("journal of %s: %w", p.ID, err)
-	}
-	out := activities.PassResult{Items: make([]activities.Attempt, 0, len(p.Items))}
-	for _, req := range p.Items {
-		a, err := r.one(ctx, client, p, req, j, log, lease)
-		if err != nil {
-			return activities.PassResult{}, err
-		}
-		out.Items = append(out.Items, a)
+		return activities.PassResult{}, err
 	}
 	if !final(out.Items) {
 		return out, nil // the next pass of this effect goes on in the same journal
 	}
-	if out.Journal, err = j.Seal(ctx); err != nil {
-		return activities.PassResult{}, fmt.Errorf("journal of %s: %w", p.ID, err)
+	if out.Journal, err = s.own.j.Seal(ctx); err != nil {
+		return activities.PassResult{}, fmt.Errorf("journal of %s: %w", s.p.ID, err)
 	}
 	return out, nil
+}
+
+func journalName(incident, pass string) string { return incident + "/" + pass }
+
+func (r *Runner) shut(o *openLog) {
+	if err := o.close(); err != nil {
+		r.Log.Warn("journal did not close", "journal", o.name.name, "err", err)
+	}
 }
 
 // final tells whether every item of a pass is settled, so that its journal is
@@ -249,151 +285,4 @@ func final(items []activities.Attempt) bool {
 		}
 	}
 	return true
-}
-
-// one makes one mutating call, unless the journal says that it was made.
-func (r *Runner) one(ctx context.Context, client any, p activities.Pass, req activities.Request, j Journal, log journal, lease Lease) (activities.Attempt, error) {
-	before := log.of(req.Key.FP)
-	if a, ok := before.settled(); ok {
-		a.Recovered = true
-		return a, nil
-	}
-	if f := r.wait(ctx, p, req); f != nil {
-		return failed(p, req, f, r.Now(ctx)), nil
-	}
-	info, _ := r.Kind(req.Key.Provider, req.Key.Kind)
-	durable := !info.Verbs[p.Verb].Idempotent
-	intent := record{Kind: kindIntent, FP: req.Key.FP, N: p.Attempt, At: r.Now(ctx), Epoch: r.Epoch, Deadline: time.Now().Add(callLimit + beat)}
-
-	if p.Verb == activities.Issue {
-		if p.NoReconcile {
-			// Without settling, each attempt is a create of its own.
-			req.Handle = fmt.Sprintf("%s/%d", req.Handle, p.Attempt)
-		}
-		a, ready, err := r.prepareIssue(ctx, client, p, req, j, before, &intent)
-		if err != nil || !ready {
-			return a, err
-		}
-	}
-	if err := appendRecord(ctx, j, intent, durable); err != nil {
-		return activities.Attempt{}, err
-	}
-	r.Edge(ctx, EdgeBefore, p.Verb, req.Key)
-	// The process may have stood still since the pass began.
-	if err := lease.Check(); err != nil {
-		return activities.Attempt{}, err
-	}
-	a := r.call(ctx, client, p, req, intent.Before)
-	r.Edge(ctx, EdgeAfter, p.Verb, req.Key)
-	if err := appendRecord(ctx, j, record{Kind: kindOutcome, FP: req.Key.FP, N: p.Attempt, At: a.At, Attempt: &a}, durable); err != nil {
-		return activities.Attempt{}, err
-	}
-	r.Edge(ctx, EdgeRecord, p.Verb, req.Key)
-	return a, nil
-}
-
-// prepareIssue takes the list of keys before the first create and, where an
-// earlier create got no answer, settles it first. ready is false when the
-// returned attempt is the answer of this pass.
-func (r *Runner) prepareIssue(ctx context.Context, client any, p activities.Pass, req activities.Request, j Journal, before history, intent *record) (activities.Attempt, bool, error) {
-	lister, ok := client.(activities.Lister)
-	if !ok {
-		return failed(p, req, &activities.Fault{Class: activities.ClassInvalid, Op: "Issue", Detail: "provider cannot list keys, so a lost create could not be settled"}, r.Now(ctx)), false, nil
-	}
-	last, lost := before.lostCreate()
-	if !lost || p.NoReconcile {
-		if first, had := before.firstIntent(); had && !p.NoReconcile {
-			// Keys that this effect made and lost are after the first list, not ours
-			// to forget: the same list serves every attempt.
-			intent.Before = first.Before
-			return activities.Attempt{}, true, nil
-		}
-		keys, err := lister.ListKeys(ctx, req.Ref)
-		if err != nil {
-			return failed(p, req, activities.AsFault("ListKeys", err), r.Now(ctx)), false, nil
-		}
-		intent.Before = keys
-		return activities.Attempt{}, true, nil
-	}
-	if err := r.outlive(ctx, last); err != nil {
-		return activities.Attempt{}, false, err
-	}
-	// It may have ended well while this attempt waited: then there is nothing to
-	// settle, and its key must not be destroyed.
-	log, err := readLog(ctx, j)
-	if err != nil {
-		return activities.Attempt{}, false, fmt.Errorf("journal of %s: %w", p.ID, err)
-	}
-	before = log.of(req.Key.FP)
-	if a, ok := before.settled(); ok {
-		a.Recovered = true
-		return a, false, nil
-	}
-	rec, ok := client.(activities.Reconciler)
-	if !ok {
-		return failed(p, req, &activities.Fault{Class: activities.ClassInvalid, Op: "Issue", Detail: "a create got no answer and this provider cannot settle it: look at the principal's keys"}, r.Now(ctx)), false, nil
-	}
-	first, _ := before.firstIntent()
-	res, err := rec.ReconcileIssue(ctx, activities.ReconcileRequest{
-		IssueRequest: activities.IssueRequest{Ref: req.Ref, Handle: req.Handle, Before: first.Before},
-		Started:      first.At, Now: r.Now(ctx),
-	})
-	if err != nil {
-		return failed(p, req, activities.AsFault("ReconcileIssue", err), r.Now(ctx)), false, nil
-	}
-	a := activities.Attempt{
-		FP: req.Key.FP, Verb: p.Verb, N: p.Attempt, At: r.Now(ctx), Outcome: activities.Unclear,
-		Detail: res.Detail, Evidence: res.Evidence, Reconcile: &res, Recovered: true,
-	}
-	if res.Kept != nil {
-		a.Outcome = activities.Done
-		a.Issue = &activities.IssueResult{Result: activities.Result{Outcome: activities.Done, Evidence: res.Evidence}, New: *res.Kept, Handle: req.Handle}
-	}
-	if err := appendRecord(ctx, j, record{Kind: kindReconciled, FP: req.Key.FP, N: p.Attempt, At: a.At, Attempt: &a, Settled: res.Settled}, true); err != nil {
-		return a, false, err
-	}
-	// The settling is an answer of its own, so that what it destroyed is on record
-	// even when the next create fails.
-	return a, false, nil
-}
-
-// outlive waits until the process that made the intent cannot be calling any
-// more: at once when it is known dead, else until its call's limit is over.
-func (r *Runner) outlive(ctx context.Context, last record) error {
-	if last.Epoch != r.Epoch && r.Dead != nil && r.Dead(last.Epoch) {
-		return nil
-	}
-	t := time.NewTimer(time.Until(last.Deadline))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// wait takes a place in the account's budget.
-func (r *Runner) wait(ctx context.Context, p activities.Pass, req activities.Request) *activities.Fault {
-	info, _ := r.Kind(req.Key.Provider, req.Key.Kind)
-	api := info.Verbs[p.Verb].API
-	// A process that stops calls nobody who still waits here: the next one does.
-	ctx, cancel := stopping(ctx)
-	defer cancel()
-	after, err := r.Limits.Wait(ctx, p.Provider, p.Account, api, p.Verb, r.Now(ctx))
-	if err != nil {
-		return &activities.Fault{Class: activities.ClassTransient, Op: string(p.Verb), Detail: "cancelled while waiting for the rate limit"}
-	}
-	if after > 0 {
-		return &activities.Fault{Class: activities.ClassThrottled, Op: string(p.Verb), Detail: "account is told to wait", After: after}
-	}
-	return nil
-}
-
-func appendRecord(ctx context.Context, j Journal, rec record, durable bool) error {
-	b, err := json.Marshal(rec)
-	if err != nil {
-		return fmt.Errorf("journal record: %w", err)
-	}
-	return j.Append(ctx, b, durable)
 }

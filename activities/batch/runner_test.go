@@ -267,25 +267,6 @@ func TestThrottledWithoutATimeStopsToo(t *testing.T) {
 	require.Equal(t, 1, c.count("Probe"))
 }
 
-func TestReserveForContainment(t *testing.T) {
-	l := batch.NewLimits(map[string]float64{"awsiam/prod/iam": 10})
-	now := time.Unix(0, 0)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
-	defer cancel()
-	used := 0
-	for range 100 {
-		if _, err := l.Wait(ctx, "awsiam", "prod", "iam", activities.Probe, now); err != nil {
-			break
-		}
-		used++
-	}
-	require.LessOrEqual(t, used, 9, "the rest never takes all")
-	_, err := l.Wait(ctx, "awsiam", "prod", "iam", activities.Disable, now)
-	require.NoError(t, err, "a containment call goes out at once")
-	_, err = l.Wait(ctx, "awsiam", "other", "iam", activities.Probe, now)
-	require.NoError(t, err, "another account has a budget of its own")
-}
-
 func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

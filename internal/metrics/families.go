@@ -19,6 +19,8 @@ const (
 	CallSeconds    Name = "rekey_provider_call_seconds"
 	Faults         Name = "rekey_provider_faults_total"
 	RateUsed       Name = "rekey_rate_budget_used_ratio"
+	RateAllowed    Name = "rekey_rate_allowed_per_second"
+	RateWaiting    Name = "rekey_rate_waiting_calls"
 	OldestApproval Name = "rekey_oldest_open_approval_seconds"
 	Notices        Name = "rekey_notices"
 	LeaseHeld      Name = "rekey_lease_held"
@@ -57,7 +59,9 @@ func Families() []Family {
 		{Calls, "counter", []string{"provider", "account", "verb", "outcome"}, "Calls of providers, every attempt.", "worker"},
 		{CallSeconds, "histogram", []string{"provider", "account", "verb"}, "How long calls of providers took.", "worker"},
 		{Faults, "counter", []string{"provider", "account", "class"}, "Calls of providers that failed, by class: transient, throttled, unclear, denied, invalid.", "worker"},
-		{RateUsed, "gauge", []string{"provider", "account", "api"}, "Part of an account's rate budget that is used now, 0 to 1.", "worker"},
+		{RateUsed, "gauge", []string{"provider", "account", "api"}, "Part of an account's rate budget that was used in the last seconds, 0 to 1.", "worker"},
+		{RateAllowed, "gauge", []string{"provider", "account", "api", "why"}, "Calls a second that an account's API is given now. why: configured; throttled, the provider refused calls within that rate; stopped, it said to wait.", "worker"},
+		{RateWaiting, "gauge", []string{"provider", "account", "api"}, "Calls that wait for their turn at an account's API.", "worker"},
 		{LeaseHeld, "gauge", []string{"provider", "account"}, "1 where this process may call the account, else 0. The sum over all workers is 1 or, between two, 0.", "worker"},
 		{DeadKeyWorked, "counter", []string{"provider", "account"}, "Times that the tripwire saw a dead key let in. The register reopens the incident each time.", "worker"},
 		{SecretReads, "counter", []string{"purpose"}, "Reads of sealed secrets, granted or not.", "both"},

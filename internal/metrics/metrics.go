@@ -67,6 +67,9 @@ type Set struct {
 type Budget struct {
 	Provider, Account, API string
 	Used                   float64 // 0 to 1
+	Allowed                float64 // calls a second
+	Why                    string  // for that: configured, throttled or stopped
+	Waiting                int     // calls
 }
 
 // A Lease says whether this process may call an account.

@@ -33,7 +33,7 @@ func full() *metrics.Set {
 	s.SecretRead("probe")
 	s.Worked("awsiam", "prod")
 	s.Budgets(func() []metrics.Budget {
-		return []metrics.Budget{{Provider: "awsiam", Account: "prod", API: "iam", Used: 0.5}}
+		return []metrics.Budget{{Provider: "awsiam", Account: "prod", API: "iam", Used: 0.5, Allowed: 7.5, Why: "throttled", Waiting: 12}}
 	})
 	s.Leases(func() []metrics.Lease { return []metrics.Lease{{Provider: "awsiam", Account: "prod", Held: true}} })
 	s.Guarded(metrics.Guard{Retention: 30 * 24 * time.Hour, Unarchived: 1, Oldest: time.Hour})
@@ -101,6 +101,8 @@ func TestTheTextSaysWhatWasCounted(t *testing.T) {
 		`rekey_provider_calls_total{account="prod",outcome="unclear",provider="awsiam",verb="Disable"} 1`,
 		`rekey_provider_faults_total{account="prod",class="transient",provider="awsiam"} 1`,
 		`rekey_rate_budget_used_ratio{account="prod",api="iam",provider="awsiam"} 0.5`,
+		`rekey_rate_allowed_per_second{account="prod",api="iam",provider="awsiam",why="throttled"} 7.5`,
+		`rekey_rate_waiting_calls{account="prod",api="iam",provider="awsiam"} 12`,
 		`rekey_lease_held{account="prod",provider="awsiam"} 1`,
 		`rekey_record_behind{channel="slack"} 3`,
 		`rekey_refused_requests_total{route="POST /api/v1/reports",why="unauthorized"} 1`,

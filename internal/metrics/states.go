@@ -12,7 +12,7 @@ type states Set
 
 // Describe implements prometheus.Collector.
 func (s *states) Describe(ch chan<- *prometheus.Desc) {
-	for _, n := range []Name{Incidents, Items, OldestApproval, Notices, StateAge, StateUnread, RateUsed, LeaseHeld, RecordBehind, Retention, Unarchived, UnarchivedAge} {
+	for _, n := range []Name{Incidents, Items, OldestApproval, Notices, StateAge, StateUnread, RateUsed, RateAllowed, RateWaiting, LeaseHeld, RecordBehind, Retention, Unarchived, UnarchivedAge} {
 		ch <- describe(n)
 	}
 }
@@ -29,12 +29,14 @@ func (s *states) Collect(ch chan<- prometheus.Metric) {
 		s.collectState(*state, emit)
 	}
 	if budgets != nil {
-		sums := map[[3]string]float64{}
+		sums := map[[3]string]Budget{}
 		for _, b := range budgets() {
-			sums[[3]string{(*Set)(s).bounded("provider", b.Provider), (*Set)(s).bounded("account", b.Account), (*Set)(s).bounded("api", b.API)}] = min(max(b.Used, 0), 1)
+			sums[[3]string{(*Set)(s).bounded("provider", b.Provider), (*Set)(s).bounded("account", b.Account), (*Set)(s).bounded("api", b.API)}] = b
 		}
-		for k, v := range sums {
-			emit(RateUsed, v, k[0], k[1], k[2])
+		for k, b := range sums {
+			emit(RateUsed, min(max(b.Used, 0), 1), k[0], k[1], k[2])
+			emit(RateAllowed, b.Allowed, k[0], k[1], k[2], word(b.Why, rateReasons()))
+			emit(RateWaiting, float64(b.Waiting), k[0], k[1], k[2])
 		}
 	}
 	if leases != nil {
@@ -99,6 +101,8 @@ func phases() []string {
 }
 
 func incidentStates() []string { return []string{"open", "waiting", "contained", "all-clear", Unknown} }
+
+func rateReasons() []string { return []string{"configured", "throttled", "stopped"} }
 
 func severities() []string { return []string{"critical", "high", "medium", "low", Unknown} }
 
