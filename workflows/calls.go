@@ -21,6 +21,8 @@ type caller struct {
 	clk    *clock
 	passes int
 	off    func(rule string) bool
+	// rates gives the playbook's that bound a provider.
+	rates func(provider string) map[string]string
 }
 
 // An effect is one thing that shall happen once. However often it is tried, its
@@ -64,6 +66,7 @@ func (c *caller) pass(ctx workflow.Context, v activities.Verb, e *effect, req ac
 		in := activities.Pass{
 			Incident: c.incident, ID: e.id, Verb: v, Provider: req.Key.Provider, Account: req.Key.Account,
 			Attempt: e.attempts, Items: []activities.Request{req}, NoReconcile: c.off(OffReconcile),
+			Rates: c.rates(req.Key.Provider),
 		}
 		var out activities.PassResult
 		err := workflow.ExecuteActivity(providerOptions(ctx, v, req.Key, what), activities.Name(req.Key.Provider, v), in).Get(ctx, &out)

@@ -32,9 +32,8 @@ func (r *incident) handlers(ctx workflow.Context) error {
 			}
 			return *r.st.Plan, nil
 		},
-		QueryTaken: func() (Taken, error) { return r.st.Taken, nil },
 	}
-	for _, name := range []string{QueryShow, QueryItems, QueryPlan, QueryTaken} {
+	for _, name := range []string{QueryShow, QueryItems, QueryPlan} {
 		if err := workflow.SetQueryHandler(ctx, name, queries[name]); err != nil {
 			return err
 		}

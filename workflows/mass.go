@@ -34,7 +34,7 @@ func (r *incident) addMass(ctx workflow.Context, part MassPart) error {
 		Incident: r.in.ID, List: part.List, Settings: r.in.Settings, Now: now, Until: now.Add(r.pb.Scope.Timeout.Std()),
 		Facts: page.Facts{
 			Incident: r.in.ID, Life: r.life(), Kinds: r.pageKinds(), Since: now.Add(-r.pb.Scope.Lookback.Std()),
-			Scope: slices.Contains(r.pb.Scope.Sources, playbooks.SourceProvider),
+			Scope: slices.Contains(r.pb.Scope.Sources, playbooks.SourceProvider), Rates: r.pb.Rates,
 		},
 	}
 	if !in.Facts.Scope {
@@ -128,7 +128,7 @@ func (r *incident) massFacts(ctx workflow.Context, w plan.Wave) *page.Facts {
 	f := &page.Facts{
 		Incident: r.in.ID, Prefix: "wave/" + itoa(w.N) + r.life(), Life: r.life(), Opened: r.st.Opened, Strategy: w.Strategy, Kinds: r.pageKinds(),
 		Steps: map[playbooks.StrategyName][]playbooks.Step{}, K: r.pb.Verify.K, Span: r.pb.Verify.Span.Std(), Vantages: r.pb.Verify.Vantage,
-		Quiet: r.pb.Strategy(w.Strategy).Quiet.Std(),
+		Quiet: r.pb.Strategy(w.Strategy).Quiet.Std(), Rates: r.pb.Rates,
 		Trust: slices.Contains(r.set.Off, OffProbeOld), NoReconcile: slices.Contains(r.set.Off, OffReconcile),
 	}
 	for _, name := range []playbooks.StrategyName{w.Strategy, playbooks.RevokeNow} {

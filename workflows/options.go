@@ -73,11 +73,6 @@ const (
 	gatherCard  = 15 * time.Second
 	gatherBulk  = time.Minute
 
-	// rereadSpan is how long after a scope version the keys are read again because of
-	// reports that say nothing new: a storm of reports must not keep an incident, and
-	// the provider, busy with the same readings.
-	rereadSpan = 10 * time.Second
-
 	// backoffFirst and backoffMax pace the repeats of a transient failure.
 	backoffFirst = 2 * time.Second
 	backoffMax   = 5 * time.Minute
@@ -165,11 +160,27 @@ func providerOptions(ctx workflow.Context, v activities.Verb, k activities.Key, 
 		RetryPolicy:            &temporal.RetryPolicy{MaximumAttempts: 1},
 		Summary:                summary(what),
 		WaitForCancellation:    true,
+		Priority:               priority(v, false),
 	})
 }
 
+// priority is who of those that wait on an account's queue is taken up first: what
+// contains, then calls by themselves, then passes over pages, which stay for long. The
+// server's order holds among waiting tasks (five levels, 3 by default); who calls first
+// among those taken up is the runner's matter.
+func priority(v activities.Verb, pages bool) temporal.Priority {
+	key := 3
+	if urgency(v) == 0 {
+		key = 1
+	}
+	if pages {
+		key++
+	}
+	return temporal.Priority{PriorityKey: key}
+}
+
 // pageOptions are for one pass over pages: like [providerOptions].
-func pageOptions(ctx workflow.Context, queue, what string) workflow.Context {
+func pageOptions(ctx workflow.Context, v activities.Verb, queue, what string) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		TaskQueue:              queue,
 		ScheduleToStartTimeout: unserved,
@@ -178,6 +189,7 @@ func pageOptions(ctx workflow.Context, queue, what string) workflow.Context {
 		RetryPolicy:            &temporal.RetryPolicy{MaximumAttempts: 1},
 		Summary:                summary(what),
 		WaitForCancellation:    true,
+		Priority:               priority(v, true),
 	})
 }
 

@@ -321,7 +321,7 @@ func (p *pager) pass(ctx workflow.Context, groups []resting) {
 			in.Attempt++
 			in.Now = p.clk.Now(ctx)
 			var out page.PassResult
-			err := workflow.ExecuteActivity(pageOptions(ctx, AccountQueue(in.Provider, in.Account), what), page.Name(in.Provider, in.Verb), in).Get(ctx, &out)
+			err := workflow.ExecuteActivity(pageOptions(ctx, in.Verb, AccountQueue(in.Provider, in.Account), what), page.Name(in.Provider, in.Verb), in).Get(ctx, &out)
 			switch {
 			case err == nil:
 				p.take(out.Groups, obeyed)

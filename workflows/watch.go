@@ -113,7 +113,7 @@ func Watch(ctx workflow.Context, in WatchInput) error {
 		in.Dead = map[string]time.Time{}
 	}
 	t := &tripwire{in: &in, clk: clk, more: workflow.GetSignalChannel(ctx, SignalMore), stop: workflow.GetSignalChannel(ctx, SignalStop)}
-	t.call = &caller{incident: in.Incident, prefix: fmt.Sprintf("watch/%d", in.Polls), clk: clk, off: func(string) bool { return false }}
+	t.call = &caller{incident: in.Incident, prefix: fmt.Sprintf("watch/%d", in.Polls), clk: clk, off: func(string) bool { return false }, rates: in.Settings.Playbook.RatesOf}
 	workflow.Go(ctx, t.listen)
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		t.stopped = take(ctx, t.stop, nil) || t.stopped

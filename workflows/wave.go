@@ -59,7 +59,7 @@ func Wave(ctx workflow.Context, in WaveInput) error {
 	for _, ask := range in.Granted {
 		w.granted[ask] = true
 	}
-	w.call = &caller{incident: in.Incident, prefix: "wave/" + itoa(in.Wave.N) + in.Life, clk: clk, off: w.off}
+	w.call = &caller{incident: in.Incident, prefix: "wave/" + itoa(in.Wave.N) + in.Life, clk: clk, off: w.off, rates: w.pb.RatesOf}
 	for _, p := range in.Wave.Items {
 		it := newItem(w, p)
 		if row, ok := in.Rows[p.Key.FP]; ok {

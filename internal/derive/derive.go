@@ -129,10 +129,9 @@ func (r *reader) marker(e *historypb.HistoryEvent) error {
 	if at, err := time.Parse(canon.TimeLayout, rec.Event.Time); err == nil {
 		r.skew = at.Sub(e.GetEventTime().AsTime())
 	}
-	for _, ev := range append([]event.Event{rec.Event}, rec.More...) {
-		r.origin(e, &ev)
-		r.out = append(r.out, ev)
-	}
+	ev := rec.Event
+	r.origin(e, &ev)
+	r.out = append(r.out, ev)
 	return nil
 }
 

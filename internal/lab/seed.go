@@ -24,10 +24,7 @@ func (w *world) seed() error {
 		return err
 	}
 	w.st.EngineKey, w.st.Aliases["engine"] = engineKey, engineKey
-	for _, k := range d.AllKeys(w.scale) {
-		if _, twice := w.st.Aliases[k.ID]; twice {
-			return fmt.Errorf("at scale %d key %s is made twice: entries of generate with from do not grow", w.scale, k.ID)
-		}
+	for _, k := range append(slices.Clone(d.Estate.Keys), d.GeneratedKeys(w.scale)...) {
 		issued := w.t0.Add(-year)
 		if !k.Issued.IsZero() {
 			issued = k.Issued.Resolve(w.t0)
@@ -45,27 +42,20 @@ func (w *world) seed() error {
 		}
 		w.st.Aliases[k.ID] = w.sim.AddKey(k.User, issued, status)
 	}
-	if slices.ContainsFunc(d.People, func(p scenario.Person) bool { return p.First != nil }) {
-		if err := w.sim.AddUser(operatorUser, w.t0.Add(-year), "AdministratorAccess"); err != nil {
-			return err
-		}
-		w.st.OperatorKey = w.sim.AddKey(operatorUser, w.t0.Add(-year), awssim.Active)
-	}
-	dependents := d.AllDependents(w.scale, w.t0)
-	if err := w.seedConsumers(dependents); err != nil {
+	if err := w.seedConsumers(); err != nil {
 		return err
 	}
 	w.seedAttacker()
-	w.seedPast(dependents)
+	w.seedPast()
 	w.st.Now = w.t0
 	return nil
 }
 
 const consumerAgent = "aws-sdk-go-v2/1.30.3 os/linux lang/go#1.22 app/"
 
-func (w *world) seedConsumers(dependents []scenario.Dependent) error {
+func (w *world) seedConsumers() error {
 	stores := map[string]string{}
-	for i, dep := range dependents {
+	for i, dep := range w.drill.Estate.Dependents {
 		for j, key := range dep.Keys {
 			c := &consumer{ID: dep.ID, Dependent: true, Source: "dependent/" + dep.ID, Label: "legit", IP: fmt.Sprintf("203.0.113.%d", 20+i%200), ASN: 64496,
 				Agent: consumerAgent + dep.ID, Calls: dep.Calls, Every: dep.Every.D(), Left: -1, KeyID: w.st.Aliases[key], Cutover: dep.Cutover}
@@ -77,9 +67,6 @@ func (w *world) seedConsumers(dependents []scenario.Dependent) error {
 			}
 			// Not all at the same moment, and not at T0 itself: a fixed share of the period by place.
 			c.Next = w.t0.Add((c.Every * time.Duration(1+i%7) / 8).Truncate(time.Millisecond))
-			if !dep.Moves.IsZero() {
-				c.Moves = dep.Moves.Resolve(w.t0)
-			}
 			if j == 0 {
 				c.Store = dep.Store
 				if c.Store == "" {
@@ -94,7 +81,7 @@ func (w *world) seedConsumers(dependents []scenario.Dependent) error {
 					}
 				}
 			}
-			w.consumers = append(w.consumers, c)
+			w.st.Consumers = append(w.st.Consumers, c)
 		}
 	}
 	for i, c := range w.drill.Estate.Copies {
@@ -104,7 +91,7 @@ func (w *world) seedConsumers(dependents []scenario.Dependent) error {
 	}
 	for _, u := range w.drill.Estate.Uses {
 		if at := u.At.Resolve(w.t0); !at.Before(w.t0) {
-			w.consumers = append(w.consumers, &consumer{ID: "use/" + u.Key, Source: sourceOf(u), Label: labelOf(u), IP: ipOf(u), ASN: u.ASN,
+			w.st.Consumers = append(w.st.Consumers, &consumer{ID: "use/" + u.Key, Source: sourceOf(u), Label: labelOf(u), IP: ipOf(u), ASN: u.ASN,
 				Agent: consumerAgent + "use", Calls: u.Calls, Every: u.Every.D(), Next: at, Left: max(u.Times, 1), KeyID: w.st.Aliases[u.Key]})
 		}
 	}
@@ -120,7 +107,7 @@ func (w *world) seedConsumers(dependents []scenario.Dependent) error {
 				c.Until = at.Add(f.For.D())
 			}
 		case "stale-cache":
-			for _, c := range w.consumers {
+			for _, c := range w.st.Consumers {
 				if c.Dependent && c.ID == f.Dependent {
 					c.Stale = f.For.D()
 				}
@@ -134,7 +121,7 @@ func (w *world) seedConsumers(dependents []scenario.Dependent) error {
 func (w *world) place(where, key string, at time.Time, n int) *consumer {
 	c := &consumer{ID: "copy/" + where, Source: where, Label: "legit", IP: fmt.Sprintf("192.0.2.%d", 10+n%200), ASN: 64497,
 		Agent: "aws-sdk-go-v2/1 app/" + where, Calls: harmless(), Every: 10 * time.Minute, Next: at, Left: -1, KeyID: w.st.Aliases[key]}
-	w.consumers = append(w.consumers, c)
+	w.st.Consumers = append(w.st.Consumers, c)
 	return c
 }
 
@@ -176,13 +163,7 @@ func (w *world) seedAttacker() {
 		if !f.At.Time.IsZero() {
 			at = f.At.Time.Resolve(w.t0)
 		}
-		for range max(f.Times, 1) {
-			a.Planned = append(a.Planned, &plannedAct{At: at, Do: do, Key: id, Life: f.For.D(), Job: f.Where})
-			at = at.Add(time.Minute)
-		}
-		if do == "PutRule" {
-			w.st.Jobs = append(w.st.Jobs, &job{Name: f.Where, Due: f.Due.Resolve(w.t0), User: w.sim.State().Keys[id].User})
-		}
+		a.Planned = append(a.Planned, &plannedAct{at, do, id})
 	}
 	if len(a.Knows) > 0 {
 		w.st.Attacker = a
@@ -193,7 +174,7 @@ func (w *world) seedAttacker() {
 const pastUses = 12
 
 // seedPast makes what the log shows of the time before T0, in order of time.
-func (w *world) seedPast(dependents []scenario.Dependent) {
+func (w *world) seedPast() {
 	type past struct {
 		at time.Time
 		do func()
@@ -210,23 +191,17 @@ func (w *world) seedPast(dependents []scenario.Dependent) {
 		}
 	}
 	seen := map[string]bool{}
-	next := 0 // consumers of dependents come first, in this very order
-	for _, dep := range dependents {
+	for _, dep := range w.drill.Estate.Dependents {
 		for _, key := range dep.Keys {
-			c := w.consumers[next]
-			next++
-			every, times := dep.Past.Every.D(), dep.Past.Times
-			if times == 0 {
-				every, times = c.Every, pastUses
-			}
+			c := w.consumerOf(dep.ID, w.st.Aliases[key])
 			end, ok := lastUse[key]
 			if !ok {
-				end = w.t0.Add(-every)
+				end = w.t0.Add(-c.Every)
 			}
 			seen[key] = true
-			for n := range times {
+			for n := range pastUses {
 				for _, call := range c.Calls {
-					use(awssim.Actor{KeyID: c.KeyID, SourceIP: c.IP, ASN: c.ASN, UserAgent: c.Agent, Label: "legit", Source: c.Source}, call, end.Add(-time.Duration(n)*every))
+					use(awssim.Actor{KeyID: c.KeyID, SourceIP: c.IP, ASN: c.ASN, UserAgent: c.Agent, Label: "legit", Source: c.Source}, call, end.Add(-time.Duration(n)*c.Every))
 				}
 			}
 		}
@@ -254,7 +229,7 @@ func (w *world) seedPast(dependents []scenario.Dependent) {
 				later = append(later, p)
 				continue
 			}
-			all = append(all, past{p.At, func() { w.act(a, p) }})
+			all = append(all, past{p.At, func() { w.act(a, p.Do, p.Key) }})
 		}
 		a.Planned = later
 	}
@@ -263,6 +238,15 @@ func (w *world) seedPast(dependents []scenario.Dependent) {
 		w.st.Now = p.at
 		p.do()
 	}
+}
+
+func (w *world) consumerOf(id, keyID string) *consumer {
+	for _, c := range w.st.Consumers {
+		if c.ID == id && c.KeyID == keyID {
+			return c
+		}
+	}
+	panic("lab: dependent " + id + " has no consumer")
 }
 
 func sourceOf(u scenario.Use) string {

@@ -3,7 +3,6 @@ package awssim
 import (
 	"encoding/json"
 	"encoding/xml"
-	"math"
 	"net/http"
 	"net/url"
 	"strings"
@@ -20,7 +19,7 @@ type operation struct {
 }
 
 // operations is the table of everything the lab plays, put together once from the services.
-var operations = collect(iamKeyOps(), iamUserOps(), iamRoleOps(), iamPolicyOps(), iamDetailOps(), stsOps(), cloudtrailOps(), secretsOps(), eventsOps())
+var operations = collect(iamKeyOps(), iamUserOps(), iamRoleOps(), iamPolicyOps(), iamDetailOps(), stsOps(), cloudtrailOps(), secretsOps())
 
 func collect(tables ...map[string]operation) map[string]operation {
 	all := map[string]operation{}
@@ -50,8 +49,6 @@ type call struct {
 	target    string
 	region    string
 	ip        string
-	arrived   time.Time // wall time
-	stop      string    // see Record.Stop
 	asn       int
 	agent     string
 	label     string
@@ -59,7 +56,7 @@ type call struct {
 	network   bool
 	engine    bool
 	cut       bool
-	same      bool // it succeeds and nothing changes
+	same      bool // nothing changed
 	drop      bool
 	account   string
 	latency   time.Duration
@@ -90,8 +87,6 @@ func (c *call) parse(r Request) *APIError {
 			c.service = "cloudtrail"
 		case prefix == "secretsmanager":
 			c.service = "secretsmanager"
-		case prefix == "AWSEvents":
-			c.service = "events"
 		default:
 			return fail(http.StatusBadRequest, "InvalidAction", "no service for target %q", prefix)
 		}
@@ -189,64 +184,41 @@ func (c *call) seen() *Call {
 	return out
 }
 
-// Answer is what comes of a request. Latency and Drop are the owner's to carry out, outside its
-// lock.
-type Answer struct {
-	Latency time.Duration
-	Drop    bool
-
-	call   *call
-	date   time.Time
-	result any
-	err    *APIError
-}
-
-func (c *call) answer(result any, err *APIError) *Answer {
+// respond writes the answer in the protocol of the request.
+func (c *call) respond(result any, err *APIError) Response {
 	date := c.now
 	if c.sim.opt.Hooks.Skew != nil {
 		date = date.Add(c.sim.opt.Hooks.Skew())
 	}
-	return &Answer{Latency: c.latency, Drop: c.drop && err == nil, call: c, date: date, result: result, err: err}
-}
-
-// Write sends the answer in the protocol of the request. It needs nothing that changes, so the
-// owner calls it without its lock.
-func (a *Answer) Write(rw http.ResponseWriter) {
-	result, err := a.result, a.err
-	if later, ok := result.(deferred); ok && err == nil {
-		result, err = later()
-	}
-	h := rw.Header()
-	h["X-Amzn-Requestid"] = []string{a.call.requestID}
-	h["Date"] = []string{a.date.UTC().Format(http.TimeFormat)}
+	out := Response{Status: http.StatusOK, Header: http.Header{}, Latency: c.latency, Drop: c.drop && err == nil}
+	out.Header.Set("X-Amzn-Requestid", c.requestID)
+	out.Header.Set("Date", date.UTC().Format(http.TimeFormat))
 	if err != nil && err.RetryAfter > 0 {
-		h.Set("Retry-After", itoa(int(math.Ceil(err.RetryAfter.Seconds()))))
+		out.Header.Set("Retry-After", itoa(int(err.RetryAfter.Round(time.Second)/time.Second)))
 	}
-	status, body := a.call.render(h, result, err)
-	h["Content-Length"] = []string{itoa(len(body))}
-	rw.WriteHeader(status)
-	_, _ = rw.Write(body)
-}
-
-func (c *call) render(h http.Header, result any, err *APIError) (int, []byte) {
 	if c.json {
-		h["Content-Type"] = []string{"application/x-amz-json-1.1"}
+		out.Header.Set("Content-Type", "application/x-amz-json-1.1")
 		if err != nil {
 			code, status := jsonCode(err)
-			return status, marshal(map[string]string{"__type": code, "message": err.Message})
+			out.Status = status
+			out.Body, _ = json.Marshal(map[string]string{"__type": code, "message": err.Message})
+			return out
 		}
-		return http.StatusOK, marshal(result)
+		out.Body, _ = json.Marshal(result)
+		return out
 	}
-	h["Content-Type"] = []string{"text/xml"}
+	out.Header.Set("Content-Type", "text/xml")
 	if err != nil {
+		out.Status = err.Status
 		kind := "Sender"
 		if err.Status >= 500 {
 			kind = "Receiver"
 		}
-		body, _ := xml.Marshal(errorResponse{Type: kind, Code: err.Code, Message: err.Message, RequestID: c.requestID})
-		return err.Status, body
+		out.Body, _ = xml.Marshal(errorResponse{Type: kind, Code: err.Code, Message: err.Message, RequestID: c.requestID})
+		return out
 	}
-	return http.StatusOK, c.xmlBody(result)
+	out.Body = c.xmlBody(result)
+	return out
 }
 
 type errorResponse struct {
@@ -283,38 +255,29 @@ func isoTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z")
 
 // page cuts one page out of a listing. MaxItems defaults to 100, Marker is the offset, opaque to callers.
 func page[T any](c *call, items []T) (out []T, truncated bool, marker string, err *APIError) {
-	from, to, marker, err := c.pageOf(len(items))
-	if err != nil {
-		return nil, false, "", err
-	}
-	return items[from:to], marker != "", marker, nil
-}
-
-// pageOf gives the bounds of one page of n items, and the marker of the next.
-func (c *call) pageOf(n int) (from, to int, marker string, err *APIError) {
 	limit, offset := 100, 0
 	if v := c.form.Get("MaxItems"); v != "" {
-		got, ok := number(v)
-		if !ok || got < 1 || got > 1000 {
-			return 0, 0, "", validation("MaxItems must be 1 to 1000")
+		n, ok := number(v)
+		if !ok || n < 1 || n > 1000 {
+			return nil, false, "", validation("MaxItems must be 1 to 1000")
 		}
-		limit = got
+		limit = n
 	}
 	if v := c.form.Get("Marker"); v != "" {
-		got, ok := number(strings.TrimPrefix(v, "m-"))
+		n, ok := number(strings.TrimPrefix(v, "m-"))
 		if !ok || !strings.HasPrefix(v, "m-") {
-			return 0, 0, "", validation("Invalid Marker.")
+			return nil, false, "", validation("Invalid Marker.")
 		}
-		offset = min(got, n)
+		offset = min(n, len(items))
 	}
 	if c.cut { // the fault pagination-cut
-		return offset, min(offset+max(1, min(limit, n/2)), n), "", nil
+		return items[offset:min(offset+max(1, min(limit, len(items)/2)), len(items))], false, "", nil
 	}
-	to = min(offset+limit, n)
-	if to < n {
-		marker = "m-" + itoa(to)
+	end := min(offset+limit, len(items))
+	if end < len(items) {
+		truncated, marker = true, "m-"+itoa(end)
 	}
-	return offset, to, marker, nil
+	return items[offset:end], truncated, marker, nil
 }
 
 func number(s string) (int, bool) {

@@ -37,7 +37,7 @@ func getAccessKeyLastUsed(s *Sim, c *call) (any, *APIError) {
 		AccessKeyLastUsed used
 	}{k.User, used{ServiceName: "N/A", Region: "N/A"}}
 	if last, ok := s.lastUsed[k.ID]; ok {
-		out.AccessKeyLastUsed = used{isoTime(time.UnixMilli(last.ms)), s.trail.text[last.service], s.trail.text[last.region]}
+		out.AccessKeyLastUsed = used{isoTime(last.At), last.Service, last.Region}
 	}
 	return out, nil
 }
@@ -122,7 +122,8 @@ func updateAccessKey(s *Sim, c *call) (any, *APIError) {
 		c.same = true // the call succeeds and changes nothing
 		return nil, nil
 	}
-	s.changeKey(c, k).Status = status
+	k.Status = status
+	c.touch("key", k.ID)
 	return nil, nil
 }
 
@@ -132,7 +133,7 @@ func deleteAccessKey(s *Sim, c *call) (any, *APIError) {
 		return nil, err
 	}
 	now := c.now.UTC()
-	gone := s.changeKey(c, k)
-	gone.Status, gone.Deleted = Deleted, &now
+	k.Status, k.Deleted = Deleted, &now
+	c.touch("key", k.ID)
 	return nil, nil
 }

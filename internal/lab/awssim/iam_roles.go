@@ -40,7 +40,7 @@ func (s *Sim) namedRole(c *call) (*Role, *APIError) {
 }
 
 func listRoles(s *Sim, c *call) (any, *APIError) {
-	roles, truncated, marker, err := page(c, inOrder(&s.roleNames, s.live.Roles))
+	roles, truncated, marker, err := page(c, sorted(s.live.Roles))
 	if err != nil {
 		return nil, err
 	}
@@ -49,8 +49,8 @@ func listRoles(s *Sim, c *call) (any, *APIError) {
 		IsTruncated bool
 		Marker      string `xml:",omitempty"`
 	}{IsTruncated: truncated, Marker: marker}
-	for _, name := range roles {
-		out.Roles.Member = append(out.Roles.Member, s.roleXML(s.live.Roles[name]))
+	for _, r := range roles {
+		out.Roles.Member = append(out.Roles.Member, s.roleXML(r))
 	}
 	return out, nil
 }
@@ -84,7 +84,6 @@ func createRole(s *Sim, c *call) (any, *APIError) {
 		r.MaxSeconds = n
 	}
 	s.live.Roles[name] = r
-	s.roleNames.drop()
 	c.touch("role", name)
 	c.elements = map[string]any{"role": map[string]any{"roleName": name, "roleId": r.ID, "arn": s.arn("role", name)}}
 	return struct{ Role roleXML }{s.roleXML(r)}, nil
@@ -99,7 +98,6 @@ func deleteRole(s *Sim, c *call) (any, *APIError) {
 		return nil, fail(http.StatusConflict, "DeleteConflict", "Cannot delete entity, must delete or detach policies first.")
 	}
 	delete(s.live.Roles, r.Name)
-	s.roleNames.drop()
 	c.touch("role", r.Name)
 	return nil, nil
 }
@@ -113,7 +111,8 @@ func updateAssumeRolePolicy(s *Sim, c *call) (any, *APIError) {
 	if err != nil {
 		return nil, err
 	}
-	s.changeRole(c, r).Trust = doc
+	r.Trust = doc
+	c.touch("role", r.Name)
 	return nil, nil
 }
 
@@ -143,12 +142,8 @@ func putRolePolicy(s *Sim, c *call) (any, *APIError) {
 	if err != nil {
 		return nil, err
 	}
-	name, doc, err := s.newInline(c, r.Inline)
-	if err == nil && !c.same {
-		n := s.changeRole(c, r)
-		n.Inline = withInline(n.Inline, name, doc)
-	}
-	return nil, err
+	c.touch("role", r.Name)
+	return nil, putInline(s, c, &r.Inline)
 }
 
 func deleteRolePolicy(s *Sim, c *call) (any, *APIError) {
@@ -159,7 +154,8 @@ func deleteRolePolicy(s *Sim, c *call) (any, *APIError) {
 	if _, ok := r.Inline[c.form.Get("PolicyName")]; !ok {
 		return nil, noSuchPolicy(c.form.Get("PolicyName"))
 	}
-	delete(s.changeRole(c, r).Inline, c.form.Get("PolicyName"))
+	delete(r.Inline, c.form.Get("PolicyName"))
+	c.touch("role", r.Name)
 	return nil, nil
 }
 
@@ -176,12 +172,8 @@ func attachRolePolicy(s *Sim, c *call) (any, *APIError) {
 	if err != nil {
 		return nil, err
 	}
-	arn, err := s.attachable(c, r.Attached)
-	if err == nil && !c.same {
-		n := s.changeRole(c, r)
-		n.Attached = append(n.Attached, arn)
-	}
-	return nil, err
+	c.touch("role", r.Name)
+	return nil, attach(s, c, &r.Attached)
 }
 
 func detachRolePolicy(s *Sim, c *call) (any, *APIError) {
@@ -189,11 +181,8 @@ func detachRolePolicy(s *Sim, c *call) (any, *APIError) {
 	if err != nil {
 		return nil, err
 	}
-	rest, err := detached(c, r.Attached)
-	if err == nil {
-		s.changeRole(c, r).Attached = rest
-	}
-	return nil, err
+	c.touch("role", r.Name)
+	return nil, detach(c, &r.Attached)
 }
 
 // roleOfARN gives the name in arn:aws:iam::<account>:role/<name>.
