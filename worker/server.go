@@ -1,9 +1,9 @@
 package worker
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -13,6 +13,7 @@ import (
 
 	"rekey/internal/codec"
 	"rekey/internal/engine"
+	"rekey/internal/fsx"
 	"rekey/internal/people"
 	"rekey/internal/plan"
 	"rekey/internal/server"
@@ -88,16 +89,63 @@ func (x exporter) Export(ctx context.Context, incident string) (io.ReadCloser, e
 		return nil, err
 	}
 	in.Plans = []plan.Plan{p}
-	for _, w := range p.Waves {
-		in.Workflows = append(in.Workflows, workflows.WaveID(incident, w.N))
+	if v.Plan != nil { // it also names waves of rows that were pulled
+		for _, w := range v.Plan.Waves {
+			in.Workflows = append(in.Workflows, workflows.WaveID(incident, w.N))
+		}
+	}
+	if err := x.rows(ctx, &in); err != nil {
+		return nil, err
 	}
 	in.Workflows = append(in.Workflows, workflows.WatchID(incident))
 	for _, f := range v.Records {
 		in.Workflows = append(in.Workflows, workflows.RecordID(incident, f.Channel))
 	}
-	b, _, _, err := x.engine.Export(ctx, in)
+	return x.written(ctx, in)
+}
+
+// rows names the lists of an incident's rows as they stand. Those of a wave that runs
+// are put together for the export.
+func (x exporter) rows(ctx context.Context, in *workflows.SealInput) error {
+	st, err := x.incidents.Pages(ctx, in.Incident)
 	if err != nil {
+		return err
+	}
+	in.Workflows = append(in.Workflows, st.Scopes...)
+	for _, l := range st.Lists {
+		in.Lists = append(in.Lists, l.List)
+	}
+	for _, wave := range st.Waves {
+		groups, err := x.incidents.Groups(ctx, wave)
+		if err != nil {
+			return err
+		}
+		pack := workflows.ListInput{Incident: in.Incident}
+		for _, g := range groups {
+			pack.Pack = append(pack.Pack, g.Hash)
+		}
+		l, err := x.engine.List(ctx, pack)
+		if err != nil {
+			return err
+		}
+		in.Lists = append(in.Lists, l.Hash)
+	}
+	return nil
+}
+
+// written makes the bundle in a file without a name, which goes when it is closed.
+func (x exporter) written(ctx context.Context, in workflows.SealInput) (io.ReadCloser, error) {
+	f, err := os.CreateTemp(x.engine.Bundles, fsx.TempPattern)
+	if err != nil {
+		return nil, fmt.Errorf("export: %w", err)
+	}
+	_ = os.Remove(f.Name()) // an unfinished file is skipped by whoever lists the directory
+	if _, err = x.engine.Export(ctx, in, f); err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		_ = f.Close()
 		return nil, err
 	}
-	return io.NopCloser(bytes.NewReader(b)), nil
+	return f, nil
 }

@@ -363,6 +363,9 @@ func (r *incident) massLists() PagesState {
 	if m == nil {
 		return st
 	}
+	for _, p := range m.Parts {
+		st.Scopes = append(st.Scopes, ScopeID(r.in.ID, p.Scope))
+	}
 	for _, w := range m.Waves {
 		if w.List != "" {
 			st.Lists = append(st.Lists, PagesList{List: w.List, Wave: w.N})

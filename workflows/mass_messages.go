@@ -95,7 +95,9 @@ type PagesState struct {
 	// Waves are the workflow ids of those that run, whose groups [QueryPages] gives.
 	Lists []PagesList `json:"lists,omitempty"`
 	Waves []string    `json:"waves,omitempty"`
-	Items int         `json:"items"`
+	// Scopes are the workflow ids of those that read the rows.
+	Scopes []string `json:"scopes,omitempty"`
+	Items  int      `json:"items"`
 }
 
 // A PagesList is rows and how they ended together, where they did.

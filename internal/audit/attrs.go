@@ -12,10 +12,16 @@ package audit
 //	call.attempted     FP, Verb, Attempt; key_id, provider, account, kind
 //	call.confirmed,    FP, Verb, Attempt, RequestID, Result is the outcome
 //	call.failed
+//	pass.done          Verb, Attempt, Token is the pass; provider, account, rows, made, groups, journal, and for each
+//	                   outcome "outcome <name>", for each class of failure "failed <class>". Evidence: the journal
+//	                   where there is one, pages_in pages that went in, pages_out that came out
+//	item.pulled        FP, Result is why; wave, step, death
+//	wave.ended         WaveHash, Evidence is the list of its rows; items, open, the end states, "death <state>", …
 //	probe.result       FP, Result alive|refused|unclear|mismatch for one answer: vantage, control, mode, subject;
 //	                   Result "dead" for the verdict that completes the proof: grade, rung
 //	ladder.climbed     FP, Result is the rung
-//	item.end-state     FP, Result is the end state; grade, rung, new_key_id
+//	item.end-state     FP, Result is the end state; grade, rung, new_key_id. Without FP: of all rows of the lists in
+//	                   Evidence, as people decided; items, strategy, why, until
 //	human.asked        FP; owner, due, what
 //	human.resolved     Actor; what, says
 //	reissue.*          FP; new_key_id
@@ -67,6 +73,11 @@ const (
 	AttrFrom      = "from"
 	AttrTo        = "to"
 	AttrItems     = "items"
+	AttrRows      = "rows"
+	AttrMade      = "made"
+	// AttrOutcome and AttrFailed begin the counts of a pass.
+	AttrOutcome = "outcome "
+	AttrFailed  = "failed "
 	// AttrWhere is a channel's own name of the place: a Slack channel id, owner/repo;
 	// AttrTarget is the one that was configured. AttrID is the thread or issue there.
 	AttrWhere  = "where"

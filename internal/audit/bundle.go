@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"hash/crc32"
 	"io"
 	"slices"
 	"strconv"
@@ -42,6 +43,10 @@ type Content struct {
 	Chapters []Chapter
 	// Pages by their hash "sha256:<hex>", in plaintext.
 	Pages map[string][]byte
+	// Stored are hashes of further pages, which Page reads one at a time: those of a
+	// large incident are never in memory together. Page is called twice for each.
+	Stored []string
+	Page   func(hash string) ([]byte, error)
 	// Outside lists what belongs to the incident and is not in the bundle.
 	Outside []Outside
 	// Report is the HTML page of internal/audit/report.
@@ -117,6 +122,10 @@ func Write(w io.Writer, content Content, signer *Signer) (Sealed, error) {
 	files[fileCheckpoint] = checkpoint
 	files[fileKeys] = []byte(strings.Join(append([]string{signer.Key}, signer.Old...), "\n") + "\n")
 
+	stored, err := storedPages(content, files)
+	if err != nil {
+		return Sealed{}, err
+	}
 	m := manifest{
 		BundleSchema: BundleSchema, Incident: content.Incident, Origin: cp.Origin, State: content.State,
 		Final: content.Final, Events: cp.Size, Root: root.String(), Files: []manifestFile{}, Redactions: []manifestRedaction{},
@@ -127,6 +136,10 @@ func Write(w io.Writer, content Content, signer *Signer) (Sealed, error) {
 	for _, name := range sortedKeys(files) {
 		m.Files = append(m.Files, fileOf(name, files[name]))
 	}
+	for _, page := range stored {
+		m.Files = append(m.Files, manifestFile{page.name, strings.TrimSuffix(strings.TrimPrefix(page.name, dirPages), ".json"), page.size})
+	}
+	slices.SortFunc(m.Files, func(a, b manifestFile) int { return strings.Compare(a.Name, b.Name) })
 	if err := addRedactions(&m, content.Events, lines, leaves); err != nil {
 		return Sealed{}, err
 	}
@@ -137,7 +150,7 @@ func Write(w io.Writer, content Content, signer *Signer) (Sealed, error) {
 	if files[fileSignature], err = signer.sign(text); err != nil {
 		return Sealed{}, fmt.Errorf("seal: %w", err)
 	}
-	digest, n, err := writeFiles(w, files)
+	digest, n, err := writeFiles(w, files, stored...)
 	if err != nil {
 		return Sealed{}, fmt.Errorf("seal: %w", err)
 	}
@@ -232,6 +245,49 @@ func contentFiles(content Content, tree *Tree) (map[string][]byte, error) {
 	return files, err
 }
 
+// storedPages measures the pages that are read when they are written.
+func storedPages(content Content, files map[string][]byte) ([]source, error) {
+	var out []source
+	seen := map[string]bool{}
+	for _, hash := range content.Stored {
+		name := PageName(hash)
+		if _, there := files[name]; there || seen[hash] {
+			continue
+		}
+		seen[hash] = true
+		b, err := content.Page(hash)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("seal: page %s: %w", hash, err)
+		case canon.Hash(b) != hash || !validName(name):
+			return nil, fmt.Errorf("seal: page %s has another hash", hash)
+		}
+		out = append(out, source{name, int64(len(b)), crc32.ChecksumIEEE(b), func() io.Reader { return &pageReader{read: content.Page, hash: hash} }})
+	}
+	return out, nil
+}
+
+// A pageReader reads a page when its first byte is asked for.
+type pageReader struct {
+	read func(string) ([]byte, error)
+	hash string
+	rest io.Reader
+}
+
+func (p *pageReader) Read(b []byte) (int, error) {
+	if p.rest == nil {
+		page, err := p.read(p.hash)
+		if err == nil && canon.Hash(page) != p.hash {
+			err = errors.New("it has changed while the bundle was written")
+		}
+		if err != nil {
+			return 0, fmt.Errorf("page %s: %w", p.hash, err)
+		}
+		p.rest = bytes.NewReader(page)
+	}
+	return p.rest.Read(b)
+}
+
 // extend proves that tree extends the tree of an earlier bundle.
 func extend(prev Previous, incident string, tree *Tree) (previous, error) {
 	cp, err := parseCheckpoint(noteText([]byte(prev.Checkpoint)))
@@ -291,11 +347,12 @@ func writeRedacted(w io.Writer, lines []byte, leaves []tlog.Hash, classes []stri
 }
 
 // writeFiles writes the container and gives its digest and length.
-func writeFiles(w io.Writer, files map[string][]byte) (string, int64, error) {
-	var sources []source
-	for _, name := range sortedKeys(files) {
-		sources = append(sources, bytesSource(name, files[name]))
+func writeFiles(w io.Writer, files map[string][]byte, more ...source) (string, int64, error) {
+	sources := slices.Clone(more)
+	for name, b := range files {
+		sources = append(sources, bytesSource(name, b))
 	}
+	slices.SortFunc(sources, func(a, b source) int { return strings.Compare(a.name, b.name) })
 	sum := &sizedHash{Hash: sha256.New()}
 	if err := writeContainer(io.MultiWriter(w, sum), sources); err != nil {
 		return "", 0, err

@@ -71,6 +71,9 @@ const (
 	EventCallConfirmed   = event.EventCallConfirmed
 	EventCallFailed      = event.EventCallFailed
 	EventReconciled      = event.EventReconciled
+	EventPass            = event.EventPass
+	EventPulled          = event.EventPulled
+	EventMassEnd         = event.EventMassEnd
 	EventProbe           = event.EventProbe
 	EventLadder          = event.EventLadder
 	EventContain         = event.EventContain

@@ -111,9 +111,25 @@ func statsOfFile(name string) (BundleStats, error) {
 	}
 	out := StatsOf(events)
 	verdict := Verify(f, info.Size(), Options{})
+	m, err := b.Mass(events)
+	if err != nil && verdict.Result == Verified {
+		return BundleStats{}, err
+	}
+	out.addMass(m)
 	out.File, out.Result = filepath.Base(name), verdict.Result
 	out.Incident, out.State, out.Final, out.Hidden = b.Incident(), b.State(), b.Final(), hidden
 	return out, nil
+}
+
+// addMass counts the items that are rows of pages.
+func (b *BundleStats) addMass(m *Mass) {
+	if m == nil {
+		return
+	}
+	b.Items += m.Items
+	b.OpenItems += m.Open
+	addTo(b.ByEndState, m.ByEndState)
+	addTo(b.ByGrade, m.ByGrade)
 }
 
 // StatsOf computes the figures of one incident from its events.

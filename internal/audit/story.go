@@ -2,6 +2,7 @@ package audit
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -34,6 +35,9 @@ type Story struct {
 	Refusals int
 	Gaps     int
 	Sealings []Mark
+	// Passes counts the passes over rows of pages: of a large incident, most items have
+	// no events of their own.
+	Passes int
 }
 
 // A PhaseSpan is a phase and how long it lasted; To is the end of the record for
@@ -134,6 +138,7 @@ func Tell(events []Event) *Story {
 
 type teller struct {
 	story   *Story
+	settled time.Time // the first incident.closed of this life
 	items   map[string]*ItemStory
 	now     time.Time
 	exposed time.Time // by a report that names no item
@@ -175,14 +180,37 @@ func (t *teller) event(e *Event) {
 	case EventClosed:
 		if e.Result == "contained" || e.Result == "all-clear" { // else the watch ended
 			s.Closed, s.State = t.now, e.Result
+			set(&t.settled, t.now)
 		}
 	case EventReopened:
 		s.Closed, s.State = time.Time{}, ""
+		t.settled = time.Time{}
 	case EventSealed:
 		s.Sealings = append(s.Sealings, Mark{t.now, e.Result, e.Actor})
 	case EventCallConfirmed, EventCallFailed:
 		if e.Result != "" {
 			s.Calls[e.Result]++
+		}
+	case EventPass:
+		t.pass(e)
+	}
+}
+
+// pass counts the calls of a pass over rows.
+func (t *teller) pass(e *Event) {
+	t.story.Passes++
+	if e.Attempt > 1 {
+		t.story.Retries++
+	}
+	for key, value := range e.Attrs {
+		name, ok := strings.CutPrefix(key, AttrOutcome)
+		n, err := strconv.Atoi(value)
+		if !ok || err != nil || n <= 0 {
+			continue
+		}
+		t.story.Calls[name] += n
+		if (name == "done" || name == "already-gone") && slices.Contains([]string{"Disable", "EndSessions", "Deny", "Bind", "Revoke"}, e.Verb) {
+			set(&t.story.FirstCall, t.now)
 		}
 	}
 }
@@ -317,6 +345,14 @@ func (t *teller) finish() *Story {
 		}
 		if done.After(s.Contained) {
 			s.Contained = done
+		}
+	}
+	if s.Passes > 0 {
+		// Rows have no events of their own: that all are settled is what the incident
+		// says when it closes.
+		all = !t.settled.IsZero() && (all || len(s.Items) == 0)
+		if t.settled.After(s.Contained) {
+			s.Contained = t.settled
 		}
 	}
 	if !all {

@@ -117,7 +117,11 @@ func writeFormat(w io.Writer, r io.ReaderAt, size int64, format, name string) er
 			return Failed(CodeUnreadable, "check it with `rekey audit verify`", "the state in the bundle cannot be read")
 		}
 	}
-	return report.Render(w, events, inc, report.Options{File: name, Hidden: hidden})
+	mass, err := b.Mass(events)
+	if err != nil {
+		return Failed(CodeUnreadable, "check it with `rekey audit verify`", "%s", err)
+	}
+	return report.Render(w, events, inc, report.Options{File: name, Hidden: hidden, Mass: mass})
 }
 
 func (a *app) auditReportCommand() *cobra.Command {

@@ -17,6 +17,7 @@ import (
 	"rekey/activities"
 	"rekey/internal/canon"
 	"rekey/internal/event"
+	"rekey/internal/page"
 	"rekey/workflows"
 )
 
@@ -74,6 +75,7 @@ type reader struct {
 	dc        converter.DataConverter
 	scheduled map[int64]*historypb.HistoryEvent
 	passes    map[int64]activities.Pass
+	pages     map[int64]page.Pass
 	calls     map[int64]workflows.RecordCall
 	// skew is the world's time less Temporal's, as last seen: not zero in drills.
 	skew time.Duration
@@ -81,7 +83,10 @@ type reader struct {
 }
 
 func ofRun(incident string, run Run) ([]event.Event, error) {
-	r := &reader{incident: incident, run: run, dc: converter.GetDefaultDataConverter(), scheduled: map[int64]*historypb.HistoryEvent{}, passes: map[int64]activities.Pass{}, calls: map[int64]workflows.RecordCall{}}
+	r := &reader{
+		incident: incident, run: run, dc: converter.GetDefaultDataConverter(), scheduled: map[int64]*historypb.HistoryEvent{},
+		passes: map[int64]activities.Pass{}, pages: map[int64]page.Pass{}, calls: map[int64]workflows.RecordCall{},
+	}
 	for _, e := range run.History.GetEvents() {
 		if err := r.read(e); err != nil {
 			return nil, fmt.Errorf("event %d: %w", e.GetEventId(), err)
@@ -142,6 +147,12 @@ func (r *reader) scheduledTask(e *historypb.HistoryEvent) error {
 		r.calls[e.GetEventId()] = call
 		return nil
 	}
+	var over page.Pass
+	if isPagePass(a.GetActivityType().GetName(), a.GetInput(), r.dc, &over) {
+		r.scheduled[e.GetEventId()] = e
+		r.pages[e.GetEventId()] = over
+		return nil
+	}
 	var p activities.Pass
 	if !isPass(a.GetActivityType().GetName(), a.GetInput(), r.dc, &p) {
 		return nil
@@ -184,6 +195,9 @@ func (r *reader) completed(e *historypb.HistoryEvent, schedID int64, result *com
 	sched, ok := r.scheduled[schedID]
 	if !ok {
 		return nil
+	}
+	if p, ok := r.pages[schedID]; ok {
+		return r.passed(e, sched, p, result)
 	}
 	var res activities.PassResult
 	if err := r.dc.FromPayloads(result, &res); err != nil {
@@ -248,6 +262,10 @@ func (r *reader) told(e *historypb.HistoryEvent, call workflows.RecordCall, resu
 func (r *reader) lost(e *historypb.HistoryEvent, schedID int64, why string) {
 	sched, ok := r.scheduled[schedID]
 	if !ok {
+		return
+	}
+	if p, ok := r.pages[schedID]; ok {
+		r.passLost(e, sched, p, why)
 		return
 	}
 	r.attempted(sched)

@@ -16,6 +16,7 @@ import (
 	"rekey/internal/canon"
 	"rekey/internal/derive"
 	"rekey/internal/event"
+	"rekey/internal/page"
 	"rekey/workflows"
 )
 
@@ -215,6 +216,51 @@ func TestWhatAChannelWasTold(t *testing.T) {
 		"said": canon.Time(start), "receipt": "17.2", "marker": "inc-1/3",
 	}, got[1].Attrs)
 	require.Equal(t, "sha256:b", got[2].Attrs["bundle"])
+}
+
+// A pass over pages is one event, whatever it holds: what became of each row stands in
+// the pages that it names.
+func TestAPassOverPagesIsOneEvent(t *testing.T) {
+	in := page.Pass{Incident: "inc-1", ID: "wave/1/Disable/p3", Verb: activities.Disable, Provider: "awsiam", Account: "prod", Attempt: 2, Pages: []string{"sha256:in"}, Now: start.Add(48 * time.Hour)}
+	group := func(hash string, n int) page.Group { return page.Group{Ref: page.Ref{Hash: hash, N: n}} }
+	h := newHistory(t)
+	h.complete(h.schedule("awsiam.Disable.page", in), page.PassResult{
+		Groups: []page.Group{group("sha256:a", 480), group("sha256:b", 20)}, Outcomes: map[string]int{"done": 480, "denied": 3},
+		Failed: map[string]int{"denied": 17}, Made: 499, Journal: "sha256:j", More: 2,
+	})
+	got := h.events()
+	require.Len(t, got, 1)
+	e := got[0]
+	require.Equal(t, event.EventPass, e.Type)
+	require.Equal(t, event.Internal, e.Redaction)
+	require.Equal(t, "provider:awsiam", e.Actor)
+	require.Equal(t, "Disable", e.Verb)
+	require.Equal(t, in.ID, e.Token)
+	require.Equal(t, 2, e.Attempt)
+	require.Empty(t, e.FP)
+	require.Equal(t, map[string]string{
+		"provider": "awsiam", "account": "prod", "rows": "500", "made": "499", "groups": "2", "pages_in": "1", "pages_out": "2", "journal": "sha256:j",
+		"outcome done": "480", "outcome denied": "3", "failed denied": "17", "findings": "2",
+	}, e.Attrs)
+	require.Equal(t, []string{"sha256:j", "sha256:in", "sha256:a", "sha256:b"}, e.Evidence)
+	require.Equal(t, canon.Time(start.Add(48*time.Hour+time.Second)), e.Time, "a drill's clock is the world's")
+
+	h = newHistory(t)
+	id := h.schedule("awsiam.Disable.page", in)
+	h.add(enumspb.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT, &historypb.HistoryEvent{Attributes: &historypb.HistoryEvent_ActivityTaskTimedOutEventAttributes{ActivityTaskTimedOutEventAttributes: &historypb.ActivityTaskTimedOutEventAttributes{ScheduledEventId: id}}})
+	got = h.events()
+	require.Len(t, got, 1)
+	require.Equal(t, event.EventCallFailed, got[0].Type)
+	require.Equal(t, "unknown", got[0].Result)
+	require.Equal(t, in.ID, got[0].Token)
+	require.Equal(t, []string{"sha256:in"}, got[0].Evidence)
+	require.Equal(t, "no answer from the worker", got[0].Attrs["why"])
+	require.Equal(t, canon.Time(start.Add(48*time.Hour+time.Second)), got[0].Time)
+
+	h = newHistory(t)
+	h.complete(h.schedule("awsiam.Revoke.page", in), page.PassResult{})
+	h.complete(h.schedule("awsiam.Disable", in), page.PassResult{})
+	require.Empty(t, h.events(), "what is named otherwise is no pass over pages")
 }
 
 func TestEnginesActivitiesAreNoCalls(t *testing.T) {

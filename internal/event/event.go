@@ -79,10 +79,14 @@ const (
 	EventCallConfirmed   = "call.confirmed"
 	EventCallFailed      = "call.failed"
 	EventReconciled      = "issue.reconciled"
-	EventProbe           = "probe.result"
-	EventLadder          = "ladder.climbed"
-	EventContain         = "contain.decided"
-	EventItem            = "item.end-state"
+	// EventPass: one verb was called over rows of pages. Attrs count the rows, the calls
+	// made and their outcomes; Evidence names the journal where there is one, then the
+	// pages that went in (pages_in of them) and those that came out.
+	EventPass    = "pass.done"
+	EventProbe   = "probe.result"
+	EventLadder  = "ladder.climbed"
+	EventContain = "contain.decided"
+	EventItem    = "item.end-state"
 	// EventPulled: a row of a page has become an item of the incident. EventMassEnd: a
 	// wave over pages has ended; Evidence names the list of its rows.
 	EventPulled     = "item.pulled"

@@ -97,14 +97,27 @@ func SyncDir(dir string) error {
 
 // WriteAtomic replaces the file at path with data. Idempotent.
 func WriteAtomic(path string, data []byte) error {
-	return write(path, data, os.Rename)
+	return write(path, plain(data), os.Rename)
+}
+
+// WriteAtomicFrom is [WriteAtomic] of what fill writes, which is never in memory as a
+// whole. An error of fill leaves the file as it was.
+func WriteAtomicFrom(path string, fill func(io.Writer) error) error {
+	return write(path, fill, os.Rename)
+}
+
+func plain(data []byte) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	}
 }
 
 // CreateExclusive makes the file at path with data. It fails with fs.ErrExist
 // when there is one already, and it never leaves a truncated file: the complete
 // file appears under its name at once.
 func CreateExclusive(path string, data []byte) error {
-	return write(path, data, func(tmp, path string) error {
+	return write(path, plain(data), func(tmp, path string) error {
 		if err := os.Link(tmp, path); err != nil {
 			if errors.Is(err, fs.ErrExist) { // the loser builds on the winner's file: make that durable too
 				err = errors.Join(err, SyncDir(filepath.Dir(path)))
@@ -128,7 +141,7 @@ func IsTemp(name string) bool {
 	return ok && err == nil
 }
 
-func write(path string, data []byte, publish func(tmp, path string) error) (err error) {
+func write(path string, fill func(io.Writer) error, publish func(tmp, path string) error) (err error) {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, TempPattern) // 0600 by contract of os.CreateTemp
 	if err != nil {
@@ -140,7 +153,7 @@ func write(path string, data []byte, publish func(tmp, path string) error) (err 
 			_ = os.Remove(f.Name()) // best effort: the name is unique and ignored by readers
 		}
 	}()
-	if _, err = f.Write(data); err != nil {
+	if err = fill(f); err != nil {
 		return err
 	}
 	if err = f.Sync(); err != nil {

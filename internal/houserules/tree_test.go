@@ -179,7 +179,7 @@ func TestDependencies(t *testing.T) {
 		"a workflow is plain types and pure functions": {
 			pkg: "./workflows",
 			only: []string{
-				"rekey/activities", "rekey/activities/notify", "rekey/internal/canon", "rekey/internal/event", "rekey/internal/plan", "rekey/internal/secret",
+				"rekey/activities", "rekey/activities/notify", "rekey/internal/canon", "rekey/internal/event", "rekey/internal/page", "rekey/internal/plan", "rekey/internal/secret",
 				"rekey/internal/statement", "rekey/internal/view", "rekey/playbooks", "rekey/workflows",
 			},
 			never: []string{server, "cel.dev/", "github.com/spf13/viper", "github.com/aws/"},

@@ -18,6 +18,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"rekey/internal/canon"
+	"rekey/internal/page"
 	"rekey/internal/plan"
 	"rekey/internal/statement"
 	"rekey/internal/view"
@@ -50,6 +51,27 @@ func (t Temporal) Plan(ctx context.Context, id string) (v plan.Plan, err error) 
 	if errors.As(err, new(*serviceerror.QueryFailed)) {
 		return plan.Plan{}, nil
 	}
+	return v, err
+}
+
+// Pages says where the rows of a large incident are; of a small one, or one of a build
+// before, that there are none.
+func (t Temporal) Pages(ctx context.Context, id string) (v workflows.PagesState, err error) {
+	err = t.query(ctx, id, workflows.QueryPages, &v)
+	if errors.As(err, new(*serviceerror.QueryFailed)) {
+		return workflows.PagesState{}, nil
+	}
+	return v, err
+}
+
+// Groups gives the pages of rows that a running wave moves, each with what its rows need
+// next.
+func (t Temporal) Groups(ctx context.Context, wave string) (v []page.Group, err error) {
+	answer, err := t.Client.QueryWorkflow(ctx, wave, "", workflows.QueryPages)
+	if err != nil {
+		return nil, unknownOr(err)
+	}
+	err = answer.Get(&v)
 	return v, err
 }
 

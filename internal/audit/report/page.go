@@ -25,6 +25,7 @@ type page struct {
 	Drawing drawing
 	Items   []itemRow
 	More    int
+	Mass    *massView
 	Votes   []voteRow
 	Told    []toldRow
 	Places  []*placeRow
@@ -95,10 +96,11 @@ func newPage(events []audit.Event, inc view.Incident, opts Options) page {
 	}
 	p.Events = events[:min(len(events), 10*MaxRows)]
 	p.items(s, inc)
+	p.Mass = newMass(opts.Mass)
 	p.read(events)
 	p.open(inc)
 	p.judge(s, inc)
-	p.Cards = cards(s)
+	p.Cards = cards(s, opts.Mass)
 	p.Drawing = draw(s)
 	return p
 }
@@ -110,7 +112,10 @@ func (p *page) judge(s *audit.Story, inc view.Incident) {
 	if state == "" && inc.State != "" {
 		state = inc.State
 	}
-	dead, open := 0, 0
+	dead, open, all := 0, 0, len(s.Items)
+	if m := p.Options.Mass; m != nil {
+		dead, open, all = m.Dead, m.Open+m.ByEndState["customer-action-open"], all+m.Items
+	}
 	for _, item := range s.Items {
 		if !item.Dead.IsZero() {
 			dead++
@@ -119,8 +124,8 @@ func (p *page) judge(s *audit.Story, inc view.Incident) {
 			open++
 		}
 	}
-	text := fmt.Sprintf("%d of %s proven dead.", dead, count(len(s.Items), "item is", "items are"))
-	if dead == len(s.Items) && dead > 0 {
+	text := fmt.Sprintf("%d of %s proven dead.", dead, count(all, "item is", "items are"))
+	if dead == all && dead > 0 {
 		text = "Every item is proven dead."
 		if dead == 1 {
 			text = "The one item is proven dead."
@@ -139,7 +144,7 @@ func (p *page) judge(s *audit.Story, inc view.Incident) {
 	}
 }
 
-func cards(s *audit.Story) []card {
+func cards(s *audit.Story, m *audit.Mass) []card {
 	var out []card
 	longest, worst := time.Duration(-1), (*audit.ItemStory)(nil)
 	through, refused := 0, 0
@@ -175,7 +180,11 @@ func cards(s *audit.Story) []card {
 	} else {
 		out = append(out, card{"Report to contained", "–", "not every item is settled"})
 	}
-	out = append(out, card{"Items", fmt.Sprint(len(s.Items)), fmt.Sprintf("%d proven dead", dead)})
+	items := len(s.Items)
+	if m != nil {
+		items, dead = items+m.Items, dead+m.Dead
+	}
+	out = append(out, card{"Items", fmt.Sprint(items), fmt.Sprintf("%d proven dead", dead)})
 	text := "none seen"
 	if refused > 0 {
 		text = fmt.Sprintf("%d refused in all", refused)
@@ -210,14 +219,7 @@ func (p *page) items(s *audit.Story, inc view.Incident) {
 		if d, ok := item.Exposure(); ok {
 			row.Exposure = duration(d)
 		}
-		switch item.EndState {
-		case "":
-			row.Class = "open"
-		case "accepted-risk", "customer-action-open":
-			row.Class = "warn"
-		default:
-			row.Class = "good"
-		}
+		row.Class = endClass(item.EndState)
 		p.Items = append(p.Items, row)
 	}
 }
@@ -246,7 +248,7 @@ func (p *page) read(events []audit.Event) {
 			p.Gaps = append(p.Gaps, gapRow{first(e.Attrs[audit.AttrWhat], e.Attrs[audit.AttrWorkflow]), e.Attrs[audit.AttrFrom], e.Attrs[audit.AttrTo], first(e.Attrs[audit.AttrWhy], e.Result)})
 		case audit.EventNote, audit.EventHumanDone:
 			p.Notes = append(p.Notes, noteRow{at, e.Actor, strings.Trim(first(e.Attrs[audit.AttrText], e.Attrs[audit.AttrWhat], e.Result)+": "+e.Attrs[audit.AttrSays], ": ")})
-		case audit.EventCallAttempted, audit.EventCallConfirmed, audit.EventCallFailed, audit.EventReconciled, audit.EventProbe:
+		case audit.EventCallAttempted, audit.EventCallConfirmed, audit.EventCallFailed, audit.EventReconciled, audit.EventProbe, audit.EventPass:
 			if e.Verb != "" {
 				tally(calls, e)
 			}
@@ -278,6 +280,8 @@ func tally(calls map[string]*callRow, e *audit.Event) {
 		calls[e.Verb] = c
 	}
 	switch e.Type {
+	case audit.EventPass:
+		c.pass(e)
 	case audit.EventReconciled:
 		c.reconcileds++
 	case audit.EventCallAttempted:
@@ -329,6 +333,9 @@ func (p *page) open(inc view.Incident) {
 		if (item.EndState == "" || item.EndState == "customer-action-open") && !listed[item.FP] && len(p.Open) < MaxRows {
 			p.Open = append(p.Open, openRow{"item " + name(item), first(item.EndState, "not finished"), "", ""})
 		}
+	}
+	if p.Mass != nil && p.Mass.Open > 0 {
+		p.Open = append(p.Open, openRow{count(p.Mass.Open, "item in pages", "items in pages"), "not finished; see Items in pages", "", ""})
 	}
 	for _, h := range inc.NeedsHuman {
 		if h.State != "done" && h.State != "resolved" {

@@ -38,6 +38,9 @@ type Options struct {
 	Origin string
 	// Hidden is the number of events that a redacted bundle does not show.
 	Hidden int64
+	// Mass is what the bundle's pages hold, see [audit.Bundle.Mass]; nil: no item is a
+	// row of a page.
+	Mass *audit.Mass
 }
 
 // MaxRows bounds each table and the drawing; what is beyond is counted and stays in

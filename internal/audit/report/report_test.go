@@ -46,6 +46,29 @@ func TestReportSaysWhatHappened(t *testing.T) {
 	require.NotContains(t, text, "call them", "what a person has done is not open")
 }
 
+func TestReportShowsTheRowsOfALargeIncident(t *testing.T) {
+	at := "2026-11-21T03:00:00.000Z"
+	dead := audit.Event{Type: audit.EventItem, Time: at, FP: "fp1_aa", Result: "revoked-verified"}
+	pass := audit.Event{Type: audit.EventPass, Time: at, Verb: "Disable", Attempt: 2, Attrs: map[string]string{"rows": "500", "made": "450", "outcome done": "490", "outcome unclear": "10", "failed throttled": "3"}}
+	m := &audit.Mass{
+		Items: 100_000, Dead: 99_990, Open: 4, Pages: 200, Lists: []string{"sha256:" + strings.Repeat("ab", 32)},
+		ByEndState: map[string]int{"revoked-verified": 99_990, "customer-action-open": 6}, ByGrade: map[string]int{"B": 99_990}, ByStrategy: map[string]int{"revoke-now": 100_000},
+		First: []audit.Row{{FP: "fp1_c0ffee00c0ffee", KeyID: "AKIA<b>", Provider: "awsiam", Account: "prod", Owner: "team", Strategy: "revoke-now", Rule: "idle", End: "revoked-verified", Grade: "B", Ended: at, NewKeyID: "AKIANEW"}},
+	}
+	events := []audit.Event{dead, pass, {Type: audit.EventClosed, Time: at, Result: "contained"}}
+	text := strings.Join(strings.Fields(textOf(t, render(t, events, view.Incident{}, report.Options{Mass: m}))), " ")
+	for _, want := range []string{
+		"99991 of 100001 items are proven dead.", "Items100001", "Items in pages", "100000 in 200 pages, 99990 proven dead, 4 open", "99990 revoked-verified, 6 customer-action-open",
+		"99990 B", "100000 revoke-now", "pages/" + strings.Repeat("ab", 32) + ".json", "Show 1 of 100000", "AKIA<b>", "AKIANEW", "99999 more items are in the pages",
+		"4 items in pagesnot finished", "Disable450450490 done, 10 unclear",
+	} {
+		require.Contains(t, text, want)
+	}
+	events[2].Result = "all-clear"
+	require.NotContains(t, textOf(t, render(t, events, view.Incident{}, report.Options{Mass: m})), "All clear", "not while rows are open")
+	require.NotContains(t, textOf(t, render(t, events, view.Incident{}, report.Options{})), "Items in pages")
+}
+
 func TestVerdicts(t *testing.T) {
 	at := "2026-11-21T03:00:00.000Z"
 	dead := audit.Event{Type: audit.EventItem, Time: at, FP: "fp1_aa", Result: "revoked-verified"}
