@@ -14,10 +14,19 @@ import (
 	"encoding/hex"
 	"fmt"
 	"regexp"
+	"time"
 )
 
 // MaxSize is the largest blob in bytes.
 const MaxSize = 256 << 20
+
+// Fresh is how old a blob may be that Put finds and leaves as it is. An older one it
+// makes young again, so that a collector, which goes by age, leaves what was just put.
+const Fresh = 24 * time.Hour
+
+// SweepLock is held while a collector deletes. Put waits for it when it finds content
+// that is not fresh, so that what a collector had looked at before is not deleted after.
+const SweepLock = "sweep"
 
 const hashPrefix = "sha256:"
 
@@ -50,7 +59,7 @@ func ValidHash(s string) bool { return hashRE.MatchString(s) }
 type NotFoundError struct{ Hash string }
 
 func (e *NotFoundError) Error() string {
-	return fmt.Sprintf("blob %s is not in the store: it was removed, or another host wrote it and the hosts share no blob store; restore blobs/ from backup or configure blobs: {type: s3}", e.Hash)
+	return fmt.Sprintf("blob %s is not in the store: it was removed, or another host wrote it and the hosts share no store; restore it from backup, or give all hosts one store (blobs in rekey.yaml)", e.Hash)
 }
 
 // A CorruptError says that a stored blob is not the content its hash pins.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"rekey/internal/codec/keyring"
 	"rekey/internal/fsx"
@@ -20,6 +21,7 @@ import (
 //	DIR/journals/<name>.log                        journals
 //	DIR/journals/<name>.d/<term>.log               journals of holders that follow each other
 //	DIR/journals/<name>.lock                       locks between processes
+//	DIR/<name>                                     documents by name
 type Dir struct {
 	root string
 	keys *keyring.Keyring
@@ -27,6 +29,7 @@ type Dir struct {
 	write func(path string, data []byte) error
 	// openFile opens a journal's file; tests make its writes fail.
 	openFile func(path string, lock bool) (file, error)
+	now      func() time.Time
 	// made are the directories of blobs that are known to be there, durably.
 	made sync.Map
 
@@ -43,7 +46,7 @@ func OpenDir(root string, keys *keyring.Keyring) (*Dir, error) {
 			return nil, fmt.Errorf("blob store: %w", err)
 		}
 	}
-	return &Dir{root: root, keys: keys, write: fsx.WriteAtomic, openFile: openFile, open: map[string]*logFile{}}, nil
+	return &Dir{root: root, keys: keys, write: fsx.WriteAtomic, openFile: openFile, now: time.Now, open: map[string]*logFile{}}, nil
 }
 
 func (d *Dir) path(hash string) (string, error) {
@@ -67,17 +70,22 @@ func (d *Dir) Put(ctx context.Context, plaintext []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	stored := func() []byte { return encode(d.keys, hash, plaintext) }
 	var corrupt *CorruptError
 	var missing *NotFoundError
-	switch _, err := d.Get(ctx, hash); {
+	switch _, err = d.Get(ctx, hash); {
 	case err == nil:
-		// The writer may have crashed before its name was durable.
-		return hash, fsx.SyncDir(filepath.Dir(path))
-	case errors.As(err, &corrupt), errors.As(err, &missing):
+		err = d.keep(ctx, path, stored)
+	case errors.As(err, &missing):
+		err = d.place(path, stored())
+	case errors.As(err, &corrupt):
+		if err = d.place(path, stored()); err == nil {
+			err = d.outlive(ctx, path, stored)
+		}
 	default:
 		return "", err
 	}
-	if err := d.place(path, encode(d.keys, hash, plaintext)); err != nil {
+	if err != nil {
 		return "", fmt.Errorf("blob store: %w", err)
 	}
 	return hash, nil
@@ -111,7 +119,7 @@ func (d *Dir) Get(ctx context.Context, hash string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := fsx.ReadPrivate(path, int64(maxStored))
+	data, err := fsx.ReadPrivate(path, int64(MaxStored))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &NotFoundError{Hash: hash}
 	}

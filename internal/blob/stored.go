@@ -18,8 +18,8 @@ const (
 	packedMagic = "rekeyb2\n"
 	// packFrom is the size in bytes from which packing is tried.
 	packFrom = 512
-	// maxStored is the longest stored form: what packing makes longer is not packed.
-	maxStored = len(plainMagic) + 1 + 64 + keyring.Overhead + MaxSize
+	// MaxStored is the longest stored form: what packing makes longer is not packed.
+	MaxStored = len(plainMagic) + 1 + 64 + keyring.Overhead + MaxSize
 )
 
 func packedContext(hash string) string { return hash + "\x00" + deflate.Name }
