@@ -231,12 +231,3 @@ func (r *incident) acceptItems(ctx workflow.Context, a Approval) {
 		r.lapse(ctx, fp)
 	}
 }
-
-func (r *incident) isReporter(actor string) bool {
-	for _, rep := range r.st.Reports {
-		if rep.Actor == actor {
-			return true
-		}
-	}
-	return false
-}

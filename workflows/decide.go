@@ -32,8 +32,9 @@ func (r *incident) handlers(ctx workflow.Context) error {
 			}
 			return *r.st.Plan, nil
 		},
+		QueryTaken: func() (Taken, error) { return r.st.Taken, nil },
 	}
-	for _, name := range []string{QueryShow, QueryItems, QueryPlan} {
+	for _, name := range []string{QueryShow, QueryItems, QueryPlan, QueryTaken} {
 		if err := workflow.SetQueryHandler(ctx, name, queries[name]); err != nil {
 			return err
 		}

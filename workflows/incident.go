@@ -18,7 +18,6 @@ import (
 	"rekey/activities/notify"
 	"rekey/internal/canon"
 	"rekey/internal/event"
-	"rekey/internal/view"
 	"rekey/playbooks"
 )
 
@@ -40,6 +39,7 @@ type incident struct {
 	pushing    map[int]bool
 	attrs      attributes
 	chapters   archiver
+	taken      taken
 }
 
 // Incident is the workflow of one incident. It begins with a [SignalReport], and
@@ -54,6 +54,7 @@ func Incident(ctx workflow.Context, in IncidentInput) error {
 		return err
 	}
 	workflow.Go(ctx, r.takeReports)
+	workflow.Go(ctx, r.takeBatches)
 	workflow.Go(ctx, r.takeEvents)
 	workflow.Go(ctx, r.takeNotices)
 	if in.Settings.Large > 0 {
@@ -94,7 +95,11 @@ func newIncident(ctx workflow.Context, in IncidentInput) (*incident, error) {
 		st = newState(1)
 		if in.Reopened != nil {
 			st.NextWave = in.Reopened.Waves + 1
+			st.Taken = slices.Clone(in.Reopened.Taken)
 		}
+	}
+	if len(st.Taken) == 0 {
+		st.adoptReports()
 	}
 	if st.Told == nil {
 		st.Told = newTold(&in.Settings, in.Reopened)
@@ -103,7 +108,7 @@ func newIncident(ctx workflow.Context, in IncidentInput) (*incident, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &incident{in: in, set: &in.Settings, pb: &in.Settings.Playbook, st: st, clk: clk, pushing: map[int]bool{}}
+	r := &incident{in: in, set: &in.Settings, pb: &in.Settings.Playbook, st: st, clk: clk, pushing: map[int]bool{}, taken: newTaken(st)}
 	r.chapters = archiver{incident: in.ID, clk: clk, chapters: &st.Chapters}
 	r.call = &caller{
 		incident: in.ID, prefix: "scope" + r.life(), passes: st.Passes, clk: clk,
@@ -142,10 +147,12 @@ func (r *incident) turn(ctx workflow.Context) (bool, error) {
 	if err := r.triage(ctx); err != nil {
 		return false, err
 	}
+	r.rereadDue(ctx)
 	if r.st.Scoping {
 		if err := r.scope(ctx); err != nil {
 			return false, err
 		}
+		r.st.ScopedAt = r.clk.Now(ctx)
 	}
 	r.expire(ctx)
 	if r.st.Replan {
@@ -163,80 +170,6 @@ func (r *incident) turn(ctx workflow.Context) (bool, error) {
 		return false, err
 	}
 	return r.settleUp(ctx)
-}
-
-// triage looks at new reports: the first decides about contain on report, each
-// asks for a new scope version.
-func (r *incident) triage(ctx workflow.Context) error {
-	for r.st.Triaged < len(r.st.Reports) {
-		rep := r.st.Reports[r.st.Triaged]
-		first := r.st.Triaged == 0
-		r.st.Triaged++
-		r.st.Scoping = true
-		r.st.Reread = !first
-		if first {
-			r.st.Opened = rep.Received
-			typ := event.EventOpened
-			attrs := map[string]string{"playbook": r.pb.Name, "digest": r.set.Digest}
-			if r.in.Reopened != nil {
-				typ = event.EventReopened
-				attrs["reopened_from"] = r.in.Reopened.Digest
-				attrs["reopened_run"] = r.in.Reopened.Run
-			}
-			record(ctx, r.clk.Now(ctx), event.Event{Type: typ, Actor: rep.Actor, Attrs: attrs})
-			if err := r.admit(ctx, rep); err != nil {
-				return err
-			}
-		} else {
-			r.redo(ctx, rep)
-		}
-		if rep.Severity != "" {
-			r.raise(ctx, rep.Severity)
-		}
-	}
-	return nil
-}
-
-// takeReports receives evidence. Reports are cheap: many become one new scope
-// version.
-func (r *incident) takeReports(ctx workflow.Context) {
-	ch := workflow.GetSignalChannel(ctx, SignalReport)
-	for {
-		var rep Report
-		if !take(ctx, ch, &rep) {
-			return
-		}
-		r.addReport(ctx, rep)
-	}
-}
-
-func (r *incident) addReport(ctx workflow.Context, rep Report) {
-	for _, old := range r.st.Reports {
-		if old.ID == rep.ID {
-			return // sent twice
-		}
-	}
-	if r.clk.virtual && r.clk.now.IsZero() {
-		r.clk.now = rep.Received
-	}
-	if err := r.checkTrigger(rep); err != nil {
-		r.refuse(ctx, rep.Statement.Statement, view.CodeForged, err.Error())
-		if len(r.st.Reports) > 0 {
-			return
-		}
-		// Nothing else is known: the report stands, but proposes only.
-		rep.Ceiling = "propose"
-	}
-	if rep.Secret != "" && (r.st.Forgotten || r.st.SecretSince.IsZero()) {
-		r.st.Forgotten, r.st.SecretSince = false, rep.Received
-	}
-	r.st.Reports = append(r.st.Reports, rep)
-	r.changed, r.stir = true, true
-	record(ctx, r.clk.Now(ctx), event.Event{
-		Type: event.EventTrigger, Actor: rep.Actor, Auth: rep.Statement.Statement.Method, FP: rep.Key.FP,
-		SourceTime: canon.Time(rep.Claimed),
-		Attrs:      map[string]string{"report": rep.ID, "source": rep.Source, "source_kind": rep.SourceKind, "confidence": rep.Confidence},
-	})
 }
 
 // mayContinue tells whether the run should end now and can: the server asks for
@@ -265,14 +198,7 @@ func (r *incident) again(ctx workflow.Context) error {
 // drainSignals takes what arrived while the run was ending: a new run does not see
 // it again.
 func (r *incident) drainSignals(ctx workflow.Context) {
-	reports := workflow.GetSignalChannel(ctx, SignalReport)
-	for {
-		var rep Report
-		if !reports.ReceiveAsync(&rep) {
-			break
-		}
-		r.addReport(ctx, rep)
-	}
+	r.drainReports(ctx)
 	events := workflow.GetSignalChannel(ctx, SignalWave)
 	for {
 		var e WaveEvent
@@ -330,7 +256,7 @@ func (r *incident) drain(ctx workflow.Context) error {
 	late := r.st.Reports[r.st.Triaged:]
 	next := IncidentInput{ID: r.in.ID, Settings: r.in.Settings, Reopened: &Reopened{Run: workflow.GetInfo(ctx).WorkflowExecution.RunID, Waves: r.st.NextWave - 1, Records: r.recordsView()}}
 	next.State = newState(r.st.NextWave)
-	next.State.Chapters = r.st.Chapters
+	next.State.Chapters, next.State.Taken, next.State.News = r.st.Chapters, r.st.Taken, len(late)
 	next.State.Reports, next.State.Now, next.State.ClockSeq, next.State.Nonces = late, r.clk.Now(ctx), r.clk.seq, r.st.Nonces
 	for _, rep := range late {
 		if rep.Secret != "" && next.State.SecretSince.IsZero() {
@@ -341,21 +267,6 @@ func (r *incident) drain(ctx workflow.Context) error {
 		next.Reopened.Digest = r.st.Bundle.Digest
 	}
 	return workflow.NewContinueAsNewError(ctx, TypeIncident, next)
-}
-
-// raise sets a severity that is not lower than the one there is.
-func (r *incident) raise(ctx workflow.Context, level string) {
-	rank := func(l string) int {
-		i := slices.Index(playbooks.Levels(), playbooks.Level(l))
-		if i < 0 {
-			return len(playbooks.Levels())
-		}
-		return i
-	}
-	if rank(level) < rank(r.st.Severity) {
-		r.st.Severity = level
-		r.upsert(ctx)
-	}
 }
 
 // enter sets the phase.
@@ -395,6 +306,7 @@ func (r *incident) nextDue() time.Time {
 	if !r.st.Forgotten && r.hasSecrets() {
 		soon(r.secretsDue())
 	}
+	soon(r.st.RereadAt)
 	return due
 }
 

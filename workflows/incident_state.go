@@ -18,8 +18,15 @@ type IncidentState struct {
 	State    string    `json:"state"`
 	Severity string    `json:"severity"`
 
-	Reports  []Report        `json:"reports"`
-	Triaged  int             `json:"triaged"` // reports that were looked at
+	// Reports are those that are kept whole: the first ones, and those that said
+	// something new when they came (reports.go).
+	Reports []Report `json:"reports"`
+	Triaged int      `json:"triaged"` // reports that were looked at
+	// News is how many of Reports there were when the last one with something new was
+	// added: those before it are read together with it.
+	News     int             `json:"news,omitempty"`
+	Repeats  []Repeat        `json:"repeats,omitempty"`
+	Taken    Taken           `json:"taken,omitempty"`
 	Contain  *view.Contain   `json:"contain,omitempty"`
 	Disabled map[string]bool `json:"disabled,omitempty"`
 
@@ -58,7 +65,11 @@ type IncidentState struct {
 	// Reread: what was read before is read again in that version. Replan: the items
 	// stand, but holds or decisions about them have changed.
 	Reread bool `json:"reread,omitempty"`
-	Replan bool `json:"replan,omitempty"`
+	// ScopedAt is when the last scope version was made; RereadAt when the next one is,
+	// because of reports that say nothing new.
+	ScopedAt time.Time `json:"scoped_at,omitzero"`
+	RereadAt time.Time `json:"reread_at,omitzero"`
+	Replan   bool      `json:"replan,omitempty"`
 	// Again counts how often an item was reported after its end.
 	Again map[string]int `json:"again,omitempty"`
 	// Left are the steps that stand for a strategy which calls no provider, by

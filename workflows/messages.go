@@ -40,8 +40,10 @@ const (
 
 // Names of signals.
 const (
-	// SignalReport brings a [Report] to an incident.
-	SignalReport = "report"
+	// SignalReport brings a [Report] to an incident, SignalReports what came in
+	// together ([ReportBatch]).
+	SignalReport  = "report"
+	SignalReports = "reports"
 	// SignalClock moves the world's clock of a drill ([ClockTick]).
 	SignalClock = "clock"
 	// SignalWave is what a wave tells its incident ([WaveEvent]).
@@ -68,6 +70,8 @@ const (
 	QueryItems = "items" // []view.Item
 	QueryPlan  = "plan"  // plan.Plan
 	QueryClock = "clock" // ClockState
+	// QueryTaken tells which reports an incident has (Taken).
+	QueryTaken = "taken"
 )
 
 // Names of the engine's own activities.
@@ -194,6 +198,8 @@ type Reopened struct {
 	// Records are where that run was followed: the same places are gone on with, and
 	// so are the numbers of their lines.
 	Records []view.Record `json:"records,omitempty"`
+	// Taken are the last reports of that run: sent again, they are not new.
+	Taken Taken `json:"taken,omitempty"`
 }
 
 // Report is what a trigger says. It holds no secret: Secret is a handle in the
@@ -221,6 +227,11 @@ type Report struct {
 	// Ceiling is what the source may cause at most: "propose" or "contain".
 	Ceiling   string           `json:"ceiling"`
 	Statement statement.Signed `json:"statement"`
+}
+
+// ReportBatch is reports that came in together.
+type ReportBatch struct {
+	Reports []Report `json:"reports"`
 }
 
 // Evidence is a file given with a report, kept in the blob store under its hash.

@@ -73,6 +73,11 @@ const (
 	gatherCard  = 15 * time.Second
 	gatherBulk  = time.Minute
 
+	// rereadSpan is how long after a scope version the keys are read again because of
+	// reports that say nothing new: a storm of reports must not keep an incident, and
+	// the provider, busy with the same readings.
+	rereadSpan = 10 * time.Second
+
 	// backoffFirst and backoffMax pace the repeats of a transient failure.
 	backoffFirst = 2 * time.Second
 	backoffMax   = 5 * time.Minute

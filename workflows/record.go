@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
@@ -19,18 +20,34 @@ const MarkerRecord = "record"
 type Recorded struct {
 	ID    string      `json:"id"`
 	Event event.Event `json:"event"`
+	// More are further events of the same moment.
+	More []event.Event `json:"more,omitempty"`
 }
+
+// recordedMost bounds the events of one side effect, so that its payload stays below
+// what Temporal warns of: an event has some hundred bytes.
+const recordedMost = 100
 
 // record writes a decision into the history. Seq, origin and incident are filled
 // in by the export.
 func record(ctx workflow.Context, now time.Time, e event.Event) {
-	e.V = event.SchemaVersion
-	e.Time = canon.Time(now)
-	if e.Actor == "" {
-		e.Actor = "worker"
+	recordAll(ctx, now, []event.Event{e})
+}
+
+// recordAll writes what came together.
+func recordAll(ctx workflow.Context, now time.Time, events []event.Event) {
+	for i := range events {
+		e := &events[i]
+		e.V = event.SchemaVersion
+		e.Time = canon.Time(now)
+		if e.Actor == "" {
+			e.Actor = "worker"
+		}
+		if e.Redaction == "" {
+			e.Redaction = event.Internal
+		}
 	}
-	if e.Redaction == "" {
-		e.Redaction = event.Internal
+	for part := range slices.Chunk(events, recordedMost) {
+		workflow.SideEffect(ctx, func(workflow.Context) any { return Recorded{ID: MarkerRecord, Event: part[0], More: part[1:]} })
 	}
-	workflow.SideEffect(ctx, func(workflow.Context) any { return Recorded{ID: MarkerRecord, Event: e} })
 }

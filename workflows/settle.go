@@ -116,7 +116,7 @@ func (r *incident) settleUp(ctx workflow.Context) (bool, error) {
 // unsettled tells whether an item is not in an end state, or evidence may bring
 // another one.
 func (r *incident) unsettled() bool {
-	return r.st.Scoping || r.st.Replan || r.st.Triaged < len(r.st.Reports) || r.st.ScopeVersion == 0 || r.openCount() > 0
+	return r.st.Scoping || !r.st.RereadAt.IsZero() || r.st.Replan || r.st.Triaged < len(r.st.Reports) || r.st.ScopeVersion == 0 || r.openCount() > 0
 }
 
 // closable tells whether a person may close what is contained: only accepted

@@ -140,6 +140,12 @@ func (r *incident) view(info *workflow.Info) view.Incident {
 		}
 		v.Reports = append(v.Reports, vr)
 	}
+	v.ReportsTotal = len(v.Reports) + st.repeats()
+	for _, c := range st.Repeats {
+		v.Repeats = append(v.Repeats, view.Repeat{
+			Source: c.Source, Actor: c.Actor, N: c.N, First: canon.Time(c.First), Last: canon.Time(c.Last), Unread: c.Unread, Chain: c.Chain,
+		})
+	}
 	v.Notices, v.NoticesSent = r.noticesView()
 	v.Scope = r.scopeView()
 	v.Plan = r.planView()

@@ -18,6 +18,7 @@ import (
 type Marks struct {
 	Opened    bool   `json:"opened,omitempty"`
 	Reports   int    `json:"reports,omitempty"`
+	Repeats   int    `json:"repeats,omitempty"`
 	Contain   string `json:"contain,omitempty"`
 	Severity  string `json:"severity,omitempty"`
 	Phase     string `json:"phase,omitempty"`
@@ -202,6 +203,10 @@ func (r *incident) tellReports(n *narration, m *Marks) {
 			n.urgent(notify.KindOpened, "", "Opened: %s. Playbook %s %s", what, r.pb.Name, r.pb.Version)
 		}
 		m.Opened = true
+	}
+	if more := r.st.repeats() - m.Repeats; more > 0 {
+		n.add(notify.KindNote, "reports", "%d further reports say nothing new", more).pace = paceBulk
+		m.Repeats += more
 	}
 }
 

@@ -518,7 +518,7 @@ func (o *outbound) SideEffect(ctx workflow.Context, f func(workflow.Context) any
 		v := f(ctx)
 		if rec, ok := v.(workflows.Recorded); ok {
 			o.w.mu.Lock()
-			o.w.events = append(o.w.events, rec.Event)
+			o.w.events = append(append(o.w.events, rec.Event), rec.More...)
 			o.w.mu.Unlock()
 		}
 		return v

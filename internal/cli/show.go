@@ -432,7 +432,19 @@ func (s shower) reports() []string {
 	for _, r := range s.v.Reports {
 		t.add(r.ID, clock(r.Received), r.Source, r.Actor, r.Confidence, line(r.Reason))
 	}
-	return t.lines("  ")
+	out := t.lines("  ")
+	for _, r := range s.v.Repeats {
+		say := "nothing new"
+		if r.Unread > 0 {
+			say = fmt.Sprintf("only counted, %d with something new that nobody has read", r.Unread)
+		}
+		from := r.Source
+		if r.Actor != "" {
+			from += " by " + r.Actor
+		}
+		out = append(out, fmt.Sprintf("  and %s from %s, %s to %s: %s", count(r.N, "report", "reports"), line(from), clock(r.First), clock(r.Last), say))
+	}
+	return out
 }
 
 func (s shower) notes() []string {

@@ -134,9 +134,10 @@ func (r *reader) marker(e *historypb.HistoryEvent) error {
 	if at, err := time.Parse(canon.TimeLayout, rec.Event.Time); err == nil {
 		r.skew = at.Sub(e.GetEventTime().AsTime())
 	}
-	ev := rec.Event
-	r.origin(e, &ev)
-	r.out = append(r.out, ev)
+	for _, ev := range append([]event.Event{rec.Event}, rec.More...) {
+		r.origin(e, &ev)
+		r.out = append(r.out, ev)
+	}
 	return nil
 }
 

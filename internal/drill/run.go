@@ -46,12 +46,12 @@ func Run(ctx context.Context, o cli.DrillOptions, io cli.IOStreams) (cli.DrillSe
 	}
 	say := func(format string, args ...any) { fmt.Fprintf(io.Err, format+"\n", args...) }
 	say("drill %s, seed %d, in %s", d.Name, d.Seed, dir)
-	w, err := newWorld(dir, d, off, say)
+	w, err := newWorld(dir, d, o.Scale, off, say)
 	if err != nil {
 		return cli.DrillSession{}, err
 	}
 	began := time.Now()
-	stopLab, err := w.startLab(ctx, source, max(o.Scale, 1))
+	stopLab, err := w.startLab(ctx, source)
 	if err != nil {
 		return cli.DrillSession{}, err
 	}
@@ -207,7 +207,7 @@ func (p *played) result(d *driver, v judge.Verdict, final view.Incident, bundle,
 	kills := w.kills
 	w.mu.Unlock()
 	res := cli.DrillResult{
-		Schema: cli.SchemaDrill, Drill: w.d.Name, Seed: w.d.Seed, Scale: max(p.opts.Scale, 1), Result: v.Result, Control: v.Control,
+		Schema: cli.SchemaDrill, Drill: w.d.Name, Seed: w.d.Seed, Scale: w.scale, Result: v.Result, Control: v.Control,
 		Incidents: []string{d.incident}, VirtualMs: d.now.Sub(w.d.T0(time.Time{})).Milliseconds(), WallMs: time.Since(p.began).Milliseconds(),
 		Expectations: v.Expectations, Invariants: v.Invariants, Effects: v.Effects, Kills: kills,
 		Data: w.dir, Bundle: bundle, Report: html, TemporalUI: "rekey up --config " + w.config(),

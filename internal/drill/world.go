@@ -47,14 +47,15 @@ const readyLimit = 60 * time.Second
 
 // world is the processes and files of one drill.
 type world struct {
-	dir  string
-	exe  string
-	d    *scenario.Drill
-	off  string
-	say  func(string, ...any)
-	lab  *control.Client
-	addr Addrs
-	info control.Info
+	dir   string
+	exe   string
+	d     *scenario.Drill
+	scale int
+	off   string
+	say   func(string, ...any)
+	lab   *control.Client
+	addr  Addrs
+	info  control.Info
 	// account is "provider/account" of the scenario.
 	provider, account string
 	http, temporal    string
@@ -68,12 +69,12 @@ type world struct {
 }
 
 // newWorld lays out the directory of a drill.
-func newWorld(dir string, d *scenario.Drill, off string, say func(string, ...any)) (*world, error) {
+func newWorld(dir string, d *scenario.Drill, scale int, off string, say func(string, ...any)) (*world, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	w := &world{dir: dir, exe: exe, d: d, off: off, say: say}
+	w := &world{dir: dir, exe: exe, d: d, scale: max(scale, 1), off: off, say: say}
 	for name := range d.Estate.Providers {
 		w.provider, w.account, _ = strings.Cut(name, "/")
 	}
@@ -89,12 +90,12 @@ func newWorld(dir string, d *scenario.Drill, off string, say func(string, ...any
 }
 
 // startLab starts the lab's process and waits for it.
-func (w *world) startLab(ctx context.Context, source []byte, scale int) (stop func(), err error) {
+func (w *world) startLab(ctx context.Context, source []byte) (stop func(), err error) {
 	file := filepath.Join(w.dir, "scenario.yaml")
 	if err := fsx.WriteAtomic(file, source); err != nil {
 		return nil, err
 	}
-	cmd, closeLog, err := w.process(ctx, "lab.log", []string{fmt.Sprintf("%s=%d", EnvLabScale, scale)}, "lab", "--dir", w.dir, "--scenario", file)
+	cmd, closeLog, err := w.process(ctx, "lab.log", []string{fmt.Sprintf("%s=%d", EnvLabScale, w.scale)}, "lab", "--dir", w.dir, "--scenario", file)
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +211,7 @@ func (w *world) id(alias string) string {
 
 // writeEstate tells rekey what it would know.
 func (w *world) writeEstate() error {
-	b, err := yaml.Marshal(Estate(w.d, w.info.Aliases, w.provider, w.account))
+	b, err := yaml.Marshal(Estate(w.d, w.scale, w.info.Aliases, w.provider, w.account))
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package intake
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"rekey/workflows"
 )
@@ -14,9 +13,9 @@ type Engine interface {
 	Claim(ctx context.Context, register string, c workflows.Claim) (workflows.ClaimResult, error)
 	// State tells whether an incident runs, or ran.
 	State(ctx context.Context, incident string) (State, error)
-	// Signal gives the report to a running incident; ErrNotRunning when it does
-	// not run (any more).
-	Signal(ctx context.Context, incident string, r workflows.Report) error
+	// Signal gives reports to a running incident; ErrNotRunning when it does not run
+	// (any more).
+	Signal(ctx context.Context, incident string, r []workflows.Report) error
 	// Start gives the report to the incident and starts it where it does not run.
 	// Where it runs by now, in is ignored.
 	Start(ctx context.Context, in workflows.IncidentInput, r workflows.Report) error
@@ -32,12 +31,8 @@ type State struct {
 	Closed *Closed
 }
 
-// Closed is a run that ended.
-type Closed struct {
-	workflows.Reopened
-	// Reports are the ids of the reports it took, as far as they are known.
-	Reports []string
-}
+// Closed is a run that ended, with the reports that it took, as far as they are known.
+type Closed struct{ workflows.Reopened }
 
 type delivered struct{ existing, reopened bool }
 
@@ -56,7 +51,7 @@ func (in *Intake) Deliver(ctx context.Context, incident string, r workflows.Repo
 	if err != nil {
 		return err
 	}
-	_, err = in.deliver(ctx, workflows.IncidentInput{ID: incident, Settings: settings}, r)
+	_, err = in.mail.post(ctx, &letter{input: workflows.IncidentInput{ID: incident, Settings: settings}, report: r, recent: true})
 	return err
 }
 
@@ -64,39 +59,88 @@ func (in *Intake) Deliver(ctx context.Context, incident string, r workflows.Repo
 // hands; each turn is a whole life of it.
 const maxTurns = 5
 
-// deliver gives the report to its incident. A closed one is reopened with a
-// reference to its last run and bundle, so signal and start are two steps: a
-// start that does not know the closed run would lose the reference.
-func (in *Intake) deliver(ctx context.Context, input workflows.IncidentInput, r workflows.Report) (delivered, error) {
-	for range maxTurns {
-		st, err := in.Engine.State(ctx, input.ID)
-		if err != nil {
-			return delivered{}, engineDown(ctx, err)
+// takenAgain is how many of the last reports of a life are known to the next one.
+const takenAgain = 1000
+
+// deliver gives letters to their incident and answers each. known: it ran a moment
+// ago, so that it need not be asked for.
+//
+// A closed incident is reopened with a reference to its last run and bundle, so
+// signal and start are two steps: a start that does not know the closed run would
+// lose the reference.
+func (in *Intake) deliver(ctx context.Context, known bool, letters []*letter) {
+	fail := func(err error) {
+		for _, l := range letters {
+			l.answer(delivered{}, err)
 		}
-		if st.Running {
-			err := in.Engine.Signal(ctx, input.ID, r)
-			if errors.Is(err, ErrNotRunning) {
-				continue
-			}
-			if err != nil {
-				return delivered{}, engineDown(ctx, err)
-			}
-			return delivered{existing: true}, nil
-		}
-		input.Reopened = nil
-		if st.Closed != nil {
-			if slices.Contains(st.Closed.Reports, r.ID) {
-				return delivered{existing: true}, nil // sent again after the incident was over
-			}
-			reopened := st.Closed.Reopened
-			input.Reopened = &reopened
-		}
-		if err := in.Engine.Start(ctx, input, r); err != nil {
-			return delivered{}, engineDown(ctx, err)
-		}
-		return delivered{existing: st.Closed != nil, reopened: st.Closed != nil}, nil
 	}
-	return delivered{}, unavailable(nil, "send the report again", "the incident opened and closed several times while the report was delivered")
+	id := letters[0].input.ID
+	for range maxTurns {
+		if known {
+			switch err := in.Engine.Signal(ctx, id, reportsOf(letters)); {
+			case err == nil:
+				for _, l := range letters {
+					l.answer(delivered{existing: true}, nil)
+				}
+				return
+			case !errors.Is(err, ErrNotRunning):
+				fail(engineDown(ctx, err))
+				return
+			}
+		}
+		st, err := in.Engine.State(ctx, id)
+		if err != nil {
+			fail(engineDown(ctx, err))
+			return
+		}
+		if known = st.Running; known {
+			continue
+		}
+		if letters = startable(letters, st.Closed); len(letters) == 0 {
+			return
+		}
+		first := letters[0]
+		if st.Closed != nil {
+			reopened := st.Closed.Reopened
+			reopened.Taken = reopened.Taken.Last(takenAgain)
+			first.input.Reopened = &reopened
+		}
+		if err := in.Engine.Start(ctx, first.input, first.report); err != nil {
+			fail(engineDown(ctx, err))
+			return
+		}
+		first.answer(delivered{existing: st.Closed != nil, reopened: st.Closed != nil}, nil)
+		if letters = letters[1:]; len(letters) == 0 {
+			return
+		}
+		known = true
+	}
+	fail(unavailable(nil, "send the report again", "the incident opened and closed several times while the report was delivered"))
+}
+
+// startable answers those letters that start nothing: reports that the life before
+// has taken, and those whose incident was not asked for this time.
+func startable(letters []*letter, closed *Closed) []*letter {
+	var out []*letter
+	for _, l := range letters {
+		switch {
+		case closed != nil && closed.Taken.Has(l.report.ID):
+			l.answer(delivered{existing: true}, nil) // sent again after the incident was over
+		case !l.recent:
+			l.answer(delivered{}, errMoved)
+		default:
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+func reportsOf(letters []*letter) []workflows.Report {
+	out := make([]workflows.Report, len(letters))
+	for i, l := range letters {
+		out[i] = l.report
+	}
+	return out
 }
 
 func engineDown(ctx context.Context, err error) error {

@@ -37,6 +37,7 @@ type fakeEngine struct {
 	runs    map[string]*run
 	down    error
 	closing func(incident string) // called before each Signal
+	slow    time.Duration         // of each Signal and Claim
 }
 
 type run struct {
@@ -44,6 +45,7 @@ type run struct {
 	reports []workflows.Report
 	closed  *intake.Closed
 	starts  int
+	signals []int // how many reports each had
 }
 
 func newEngine() *fakeEngine {
@@ -51,6 +53,7 @@ func newEngine() *fakeEngine {
 }
 
 func (e *fakeEngine) Claim(_ context.Context, register string, c workflows.Claim) (workflows.ClaimResult, error) {
+	time.Sleep(e.slow)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	out := workflows.ClaimResult{Owners: map[string]string{}}
@@ -74,17 +77,21 @@ func (e *fakeEngine) State(_ context.Context, incident string) (intake.State, er
 	return intake.State{Running: r.closed == nil, Closed: r.closed}, nil
 }
 
-func (e *fakeEngine) Signal(_ context.Context, incident string, rep workflows.Report) error {
+func (e *fakeEngine) Signal(_ context.Context, incident string, reps []workflows.Report) error {
 	if e.closing != nil {
 		e.closing(incident)
 	}
+	time.Sleep(e.slow)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := e.runs[incident]
 	if r == nil || r.closed != nil {
 		return intake.ErrNotRunning
 	}
-	r.take(rep)
+	r.signals = append(r.signals, len(reps))
+	for _, rep := range reps {
+		r.take(rep)
+	}
 	return nil
 }
 
@@ -266,7 +273,7 @@ func (f *failing) Start(ctx context.Context, in workflows.IncidentInput, r workf
 	return f.fail("start", func() error { return f.Engine.Start(ctx, in, r) })
 }
 
-func (f *failing) Signal(ctx context.Context, incident string, r workflows.Report) error {
+func (f *failing) Signal(ctx context.Context, incident string, r []workflows.Report) error {
 	return f.fail("signal", func() error { return f.Engine.Signal(ctx, incident, r) })
 }
 

@@ -82,6 +82,8 @@ type Intake struct {
 	recognise recogniser
 	clean     *redact.Redactor // for text that is stored
 	shipped   []*candidate     // those of rekey.yaml first
+	owners    *owners
+	mail      *mailbox
 }
 
 // New prepares an Intake: it compiles every shipped playbook.
@@ -90,7 +92,8 @@ func New(o Options) (*Intake, error) {
 		o.Redact == nil || o.Origin == nil || o.Now == nil || o.Log == nil || len(o.Signer) != ed25519.PrivateKeySize {
 		return nil, errors.New("intake: an option is missing")
 	}
-	in := &Intake{Options: o}
+	in := &Intake{Options: o, owners: newOwners()}
+	in.mail = newMailbox(in.deliver)
 	patterns, err := Patterns(o.Providers)
 	if err != nil {
 		return nil, fmt.Errorf("intake: %w", err)
@@ -144,16 +147,24 @@ func (in *Intake) Report(ctx context.Context, who Caller, req api.ReportRequest)
 	if req.DryRun {
 		return in.rehearse(ctx, answer)
 	}
-	if answer.Incident, err = in.claim(ctx, c, proposed); err != nil {
-		return api.ReportResponse{}, err
-	}
-	report, err := in.keep(ctx, c, answer.Incident)
-	if err != nil {
-		return api.ReportResponse{}, err
-	}
-	d, err := in.deliver(ctx, workflows.IncidentInput{ID: answer.Incident, Settings: settings}, report)
-	if err != nil {
-		return api.ReportResponse{}, err
+	var d delivered
+	// Whose a key is never changes but where two incidents turn out to be about one
+	// key. So what is known is good as long as that incident runs.
+	for recent := !c.secret.Empty(); ; recent = true {
+		if answer.Incident, recent, err = in.claim(ctx, c, proposed, recent); err != nil {
+			return api.ReportResponse{}, err
+		}
+		report, err := in.keep(ctx, c, answer.Incident)
+		if err != nil {
+			return api.ReportResponse{}, err
+		}
+		d, err = in.mail.post(ctx, &letter{input: workflows.IncidentInput{ID: answer.Incident, Settings: settings}, report: report, recent: recent})
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errMoved) {
+			return api.ReportResponse{}, err
+		}
 	}
 	answer.Existing, answer.Reopened = d.existing, d.reopened
 	if in.URL != "" {
@@ -195,27 +206,34 @@ func (in *Intake) rehearse(ctx context.Context, answer api.ReportResponse) (api.
 
 // claim settles whose the key is. The alias goes first: a secret that an earlier
 // report named without an id brings the key to that incident; where the key
-// itself has an incident, that one is its home.
-func (in *Intake) claim(ctx context.Context, c *checked, proposed string) (string, error) {
-	owner := proposed
+// itself has an incident, that one is its home. Where recent is not wanted, the
+// answer of a register some time ago will do; it tells which it was.
+func (in *Intake) claim(ctx context.Context, c *checked, proposed string, recent bool) (owner string, asked bool, err error) {
+	owner = proposed
 	for _, fp := range []string{c.alias, c.key.FP} {
 		if fp == "" {
 			continue
 		}
-		res, err := in.Engine.Claim(ctx, workflows.RegisterID(fp), workflows.Claim{FPs: []string{fp}, Incident: owner})
+		got, fresh, err := in.owners.of(ctx, fp, recent, func(ctx context.Context) (string, error) {
+			res, err := in.Engine.Claim(ctx, workflows.RegisterID(fp), workflows.Claim{FPs: []string{fp}, Incident: owner})
+			if err != nil {
+				return "", engineDown(ctx, err)
+			}
+			if !secret.ValidIncident(res.Owners[fp]) {
+				return "", unavailable(nil, "try again; if it stays, run `rekey doctor`", "the register gave no incident for this key")
+			}
+			return res.Owners[fp], nil
+		})
 		if err != nil {
-			return "", engineDown(ctx, err)
+			return "", false, err
 		}
-		got := res.Owners[fp]
-		if !secret.ValidIncident(got) {
-			return "", unavailable(nil, "try again; if it stays, run `rekey doctor`", "the register gave no incident for this key")
-		}
+		asked = fresh
 		if fp == c.key.FP && got != owner && owner != proposed {
 			in.Log.Warn("one secret, two incidents: the key's own incident takes the report", "incident", got, "alias_incident", owner, "item", c.key.Short())
 		}
 		owner = got
 	}
-	return owner, nil
+	return owner, asked, nil
 }
 
 // keep seals the secret, stores the evidence, and writes the report that refers

@@ -204,7 +204,7 @@ func TestReopen(t *testing.T) {
 	w := newWorld(t, oneAccount, nil)
 	first := w.report(t, request())
 	w.engine.close(first.Incident, intake.Closed{
-		Reopened: workflows.Reopened{Run: "run-1", Digest: "sha256:ab", Waves: 3}, Reports: []string{first.Report},
+		Reopened: workflows.Reopened{Run: "run-1", Digest: "sha256:ab", Waves: 3, Taken: workflows.Taken{}.With(first.Report)},
 	})
 	again := w.report(t, request())
 	require.True(t, again.Existing)
@@ -213,7 +213,7 @@ func TestReopen(t *testing.T) {
 	second := w.report(t, request(func(r *api.ReportRequest) { r.Nonce = "nonce-0002" }))
 	require.Equal(t, first.Incident, second.Incident)
 	require.True(t, second.Reopened)
-	require.Equal(t, &workflows.Reopened{Run: "run-1", Digest: "sha256:ab", Waves: 3}, w.engine.runs[first.Incident].input.Reopened)
+	require.Equal(t, &workflows.Reopened{Run: "run-1", Digest: "sha256:ab", Waves: 3, Taken: workflows.Taken{}.With(first.Report)}, w.engine.runs[first.Incident].input.Reopened)
 }
 
 func TestIncidentClosesWhileTheReportArrives(t *testing.T) {
@@ -409,7 +409,7 @@ func TestDeliver(t *testing.T) {
 	require.NoError(t, w.Deliver(t.Context(), first.Incident, trip))
 	require.Len(t, w.engine.runs[first.Incident].reports, 2, "once")
 
-	w.engine.close(first.Incident, intake.Closed{Reopened: workflows.Reopened{Run: "run-1", Digest: "sha256:ab"}, Reports: []string{first.Report, "trip-1"}})
+	w.engine.close(first.Incident, intake.Closed{Reopened: workflows.Reopened{Run: "run-1", Digest: "sha256:ab", Taken: workflows.Taken{}.With(first.Report).With("trip-1")}})
 	require.NoError(t, w.Deliver(t.Context(), first.Incident, trip))
 	require.NotNil(t, w.engine.runs[first.Incident].closed, "known already")
 	trip.ID = "trip-2"

@@ -55,9 +55,9 @@ func (t Temporal) State(ctx context.Context, incident string) (State, error) {
 			}
 		}
 		closed.Records = v.Records
-		for _, r := range v.Reports {
-			closed.Reports = append(closed.Reports, r.ID)
-		}
+	}
+	if answer, err := t.Client.QueryWorkflow(ctx, id, run, workflows.QueryTaken); err == nil {
+		_ = answer.Get(&closed.Taken) // a build before it does not say: then nothing is known
 	}
 	return State{Closed: closed}, nil
 }
@@ -69,9 +69,14 @@ func (t Temporal) bundle(incident string) string {
 	return t.Bundle(incident)
 }
 
-// Signal implements Engine.
-func (t Temporal) Signal(ctx context.Context, incident string, r workflows.Report) error {
-	err := t.Client.SignalWorkflow(ctx, workflows.IncidentID(incident), "", workflows.SignalReport, r)
+// Signal implements Engine. Several reports are one message: one event of the history
+// and one workflow task.
+func (t Temporal) Signal(ctx context.Context, incident string, r []workflows.Report) error {
+	name, arg := workflows.SignalReports, any(workflows.ReportBatch{Reports: r})
+	if len(r) == 1 {
+		name, arg = workflows.SignalReport, r[0]
+	}
+	err := t.Client.SignalWorkflow(ctx, workflows.IncidentID(incident), "", name, arg)
 	var missing *serviceerror.NotFound
 	if errors.As(err, &missing) {
 		return ErrNotRunning

@@ -30,15 +30,19 @@ func described(status enumspb.WorkflowExecutionStatus, runID string) *workflowse
 func TestTemporalState(t *testing.T) {
 	const id = "incident/inc-0123456789ab"
 	missing := serviceerror.NewNotFound("workflow not found")
+	took := workflows.Taken{}.With("r-1")
 	shown := func(c *mocks.Client) {
 		v := mocks.NewEncodedValue(t)
 		v.On("Get", mock.Anything).Run(func(a mock.Arguments) {
 			*a.Get(0).(*view.Incident) = view.Incident{
-				Bundle: &view.Bundle{Digest: "sha256:new"}, Reports: []view.Report{{ID: "r-1"}},
-				Plan: &view.Plan{Waves: []view.Wave{{N: 2}, {N: 5}, {N: 1}}},
+				Bundle: &view.Bundle{Digest: "sha256:new"},
+				Plan:   &view.Plan{Waves: []view.Wave{{N: 2}, {N: 5}, {N: 1}}},
 			}
 		}).Return(nil)
 		c.On("QueryWorkflow", mock.Anything, id, "run-1", workflows.QueryShow).Return(v, nil)
+		had := mocks.NewEncodedValue(t)
+		had.On("Get", mock.Anything).Run(func(a mock.Arguments) { *a.Get(0).(*workflows.Taken) = took }).Return(nil)
+		c.On("QueryWorkflow", mock.Anything, id, "run-1", workflows.QueryTaken).Return(had, nil)
 	}
 	for name, tt := range map[string]struct {
 		status enumspb.WorkflowExecutionStatus
@@ -52,12 +56,12 @@ func TestTemporalState(t *testing.T) {
 		"runs":      {status: enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING, want: intake.State{Running: true}},
 		"over, a worker answers": {
 			status: enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED, bundle: "sha256:old", query: shown,
-			want: intake.State{Closed: &intake.Closed{Reopened: workflows.Reopened{Run: "run-1", Digest: "sha256:new", Waves: 5}, Reports: []string{"r-1"}}},
+			want: intake.State{Closed: &intake.Closed{Reopened: workflows.Reopened{Run: "run-1", Digest: "sha256:new", Waves: 5, Taken: took}}},
 		},
 		"over, no worker answers": {
 			status: enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED, bundle: "sha256:old",
 			query: func(c *mocks.Client) {
-				c.On("QueryWorkflow", mock.Anything, id, "run-1", workflows.QueryShow).Return(nil, errors.New("no poller"))
+				c.On("QueryWorkflow", mock.Anything, id, "run-1", mock.Anything).Return(nil, errors.New("no poller")).Twice()
 			},
 			want: intake.State{Closed: &intake.Closed{Reopened: workflows.Reopened{Run: "run-1", Digest: "sha256:old"}}},
 		},
@@ -120,5 +124,7 @@ func TestTemporalStartAndSignal(t *testing.T) {
 	}
 
 	c.On("SignalWorkflow", mock.Anything, "incident/inc-0123456789ab", "", workflows.SignalReport, rep).Return(serviceerror.NewNotFound("over")).Once()
-	require.ErrorIs(t, intake.Temporal{Client: c}.Signal(t.Context(), in.ID, rep), intake.ErrNotRunning)
+	require.ErrorIs(t, intake.Temporal{Client: c}.Signal(t.Context(), in.ID, []workflows.Report{rep}), intake.ErrNotRunning)
+	c.On("SignalWorkflow", mock.Anything, "incident/inc-0123456789ab", "", workflows.SignalReports, workflows.ReportBatch{Reports: []workflows.Report{rep, rep}}).Return(nil).Once()
+	require.NoError(t, intake.Temporal{Client: c}.Signal(t.Context(), in.ID, []workflows.Report{rep, rep}))
 }

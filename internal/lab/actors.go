@@ -3,6 +3,7 @@ package lab
 import (
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,10 +32,14 @@ type consumer struct {
 	Stale    time.Duration `json:"stale,omitempty"`  // how long a cache keeps the old key
 	Noticed  time.Time     `json:"noticed,omitzero"` // when the store first held another key
 	Reload   bool          `json:"reload,omitempty"` // restarted: read the store at the next use
+	Moves    time.Time     `json:"moves,omitzero"`   // until then it goes on with the key it has
 	Failing  time.Time     `json:"failing,omitzero"` // first failure of the outage that is going on
 	OutageMS int64         `json:"outage_ms"`
 	Uses     int           `json:"uses"`
 	Failures int           `json:"failures"`
+
+	n     int  // place in the scenario
+	moved bool // the file of consumers is behind
 }
 
 // harmless are the calls of those who only want to know whether a key works.
@@ -42,6 +47,7 @@ func harmless() []string { return []string{"sts:GetCallerIdentity", "ec2:Describ
 
 // consume makes one round of calls and sets the next time.
 func (w *world) consume(c *consumer) {
+	w.moved(c)
 	if c.Left > 0 {
 		c.Left--
 	}
@@ -54,11 +60,17 @@ func (w *world) consume(c *consumer) {
 			c.Next = time.Time{}
 		}
 	}
-	if c.Store != "" && (c.Cutover == "dual" || c.Reload) {
+	cutover := c.Cutover
+	if !c.Moves.IsZero() {
+		if cutover = "dual"; w.now().Before(c.Moves) {
+			cutover = ""
+		}
+	}
+	if c.Store != "" && (cutover == "dual" || c.Reload) {
 		w.readStore(c)
 	}
 	ok := w.useKey(c)
-	if !ok && c.Store != "" && c.Cutover == "hot" && w.readStore(c) {
+	if !ok && c.Store != "" && cutover == "hot" && w.readStore(c) {
 		ok = w.useKey(c) // a refusal makes it look again
 	}
 	c.Uses++
@@ -119,6 +131,8 @@ func splitCall(name string) (service, action string) {
 		return "secretsmanager", name
 	case "LookupEvents", "StopLogging", "DeleteTrail":
 		return "cloudtrail", name
+	case "PutRule", "DeleteRule":
+		return "events", name
 	default:
 		return "ec2", name
 	}
@@ -147,9 +161,11 @@ type reaction struct {
 
 // plannedAct is something the attacker will do at a time, with a key it has.
 type plannedAct struct {
-	At  time.Time `json:"at"`
-	Do  string    `json:"do"`
-	Key string    `json:"key"`
+	At   time.Time     `json:"at"`
+	Do   string        `json:"do"`
+	Key  string        `json:"key"`
+	Life time.Duration `json:"life,omitempty"` // of a session
+	Job  string        `json:"job,omitempty"`  // name of what PutRule makes
 }
 
 func (a *attacker) knows(keyID string) bool {
@@ -181,7 +197,7 @@ func (w *world) attackRound(a *attacker) {
 			if r.On == "first-refusal" && !r.Fired {
 				r.Fired = true
 				for _, id := range a.Knows {
-					a.Planned = append(a.Planned, &plannedAct{w.now(), r.Do, id})
+					a.Planned = append(a.Planned, &plannedAct{At: w.now(), Do: r.Do, Key: id})
 				}
 			}
 		}
@@ -215,7 +231,7 @@ func (w *world) noticeChange(r *awssim.Record) {
 			continue
 		}
 		re.Fired, w.dirty = true, true
-		a.Planned = append(a.Planned, &plannedAct{w.now().Add((w.propagation() / 2).Truncate(time.Millisecond)), re.Do, target})
+		a.Planned = append(a.Planned, &plannedAct{At: w.now().Add((w.propagation() / 2).Truncate(time.Millisecond)), Do: re.Do, Key: target})
 	}
 }
 
@@ -241,12 +257,13 @@ func (w *world) runPlanned(a *attacker, at time.Time) {
 		}
 	}
 	for _, p := range due {
-		w.act(a, p.Do, p.Key)
+		w.act(a, p)
 	}
 }
 
 // act is one thing an attacker does with a key; what it mints it knows from then on.
-func (w *world) act(a *attacker, do, keyID string) {
+func (w *world) act(a *attacker, p *plannedAct) {
+	do, keyID := p.Do, p.Key
 	as := w.attackerAs(a, keyID)
 	call := func(service, action string, params ...string) bool {
 		form := url.Values{}
@@ -262,6 +279,10 @@ func (w *world) act(a *attacker, do, keyID string) {
 	a.Made++
 	name := fmt.Sprintf("support-%d", a.Made)
 	const admin = "arn:aws:iam::aws:policy/AdministratorAccess"
+	life := "129600" // the longest there is
+	if p.Life > 0 {
+		life = strconv.Itoa(int(p.Life / time.Second))
+	}
 	switch do {
 	case "CreateAccessKey":
 		call("iam", "CreateAccessKey")
@@ -276,10 +297,47 @@ func (w *world) act(a *attacker, do, keyID string) {
 			call("iam", "AttachRolePolicy", "RoleName", name, "PolicyArn", admin)
 		}
 	case "GetSessionToken":
-		call("sts", "GetSessionToken", "DurationSeconds", "129600")
+		call("sts", "GetSessionToken", "DurationSeconds", life)
 	case "GetFederationToken":
-		call("sts", "GetFederationToken", "Name", name, "DurationSeconds", "129600", "Policy", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`)
+		call("sts", "GetFederationToken", "Name", name, "DurationSeconds", life, "Policy", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`)
 	case "UpdateAccessKey":
 		call("iam", "UpdateAccessKey", "AccessKeyId", keyID, "Status", awssim.Active)
+	case "PutRule":
+		job := p.Job
+		if job == "" {
+			job = name
+		}
+		call("events", "PutRule", "Name", job, "ScheduleExpression", "rate(1 day)")
+	}
+}
+
+// job is work that the attacker left behind: when it is due and still there, it makes the attacker
+// a new key.
+type job struct {
+	Name string    `json:"name"`
+	User string    `json:"user"`
+	Due  time.Time `json:"due"`
+	Over bool      `json:"over"`         // its time has come
+	Ran  time.Time `json:"ran,omitzero"` // zero: it was gone by then
+}
+
+// runJobs runs what is due. As with planned acts, it is written down before it is done.
+func (w *world) runJobs(at time.Time) {
+	for _, j := range w.st.Jobs {
+		if j.Over || j.Due.After(at) {
+			continue
+		}
+		j.Over, w.dirty = true, true
+		if w.sim.State().Rules[j.Name] == nil {
+			continue
+		}
+		j.Ran = at
+		if err := w.saveWorld(); err != nil {
+			w.fail(err)
+			return
+		}
+		if minted, ok := w.sim.RunJob(j.User); ok && w.st.Attacker != nil {
+			w.st.Attacker.Knows = append(w.st.Attacker.Knows, minted)
+		}
 	}
 }

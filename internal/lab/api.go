@@ -7,9 +7,11 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"syscall"
 	"time"
 
+	"rekey/internal/lab/awssim"
 	"rekey/internal/lab/control"
 	"rekey/internal/lab/scenario"
 )
@@ -20,8 +22,11 @@ func (s *Server) controlHandler() http.Handler {
 	mux.HandleFunc("GET /lab/clock", s.getClock)
 	mux.HandleFunc("POST /lab/clock", s.setClock)
 	mux.HandleFunc("GET /lab/oracle", s.getOracle)
+	mux.HandleFunc("GET /lab/ledger", s.getLedger)
+	mux.HandleFunc("GET /lab/key/{name...}", s.getKey)
 	mux.HandleFunc("GET /lab/info", s.getInfo)
 	mux.HandleFunc("GET /lab/secret/{name...}", s.getSecret)
+	mux.HandleFunc("POST /lab/act", s.act)
 	mux.HandleFunc("POST /lab/edge", s.edge)
 	mux.HandleFunc("POST /lab/engine", s.register)
 	mux.HandleFunc("POST /lab/phase", s.phase)
@@ -108,7 +113,11 @@ func (s *Server) setClock(rw http.ResponseWriter, r *http.Request) {
 	}
 	s.w.moveTo(to)
 	s.w.dirty = true
-	if err := s.w.save(); err != nil {
+	err := s.w.save()
+	if err == nil {
+		err = s.w.flush(s.w.effects.size(), s.w.trail.size())
+	}
+	if err != nil {
 		refuse(rw, http.StatusInternalServerError, "the lab cannot write its files")
 		return
 	}
@@ -119,7 +128,33 @@ func (s *Server) getOracle(rw http.ResponseWriter, _ *http.Request) {
 	s.w.mu.Lock()
 	s.w.settle()
 	out := s.w.oracle()
+	upTo := s.w.effects.size()
 	s.w.mu.Unlock()
+	var err error
+	if out.Calls, err = s.w.calls(upTo); err != nil {
+		refuse(rw, http.StatusInternalServerError, "the lab cannot read its effect log")
+		return
+	}
+	answer(rw, out)
+}
+
+func (s *Server) getLedger(rw http.ResponseWriter, _ *http.Request) {
+	s.w.mu.Lock()
+	s.w.settle()
+	out := s.w.ledger()
+	s.w.mu.Unlock()
+	answer(rw, out)
+}
+
+func (s *Server) getKey(rw http.ResponseWriter, r *http.Request) {
+	s.w.mu.Lock()
+	s.w.settle()
+	out := s.w.keyLedger(s.w.keyID(r.PathValue("name")))
+	s.w.mu.Unlock()
+	if out.State == "" {
+		refuse(rw, http.StatusNotFound, "no key of that name")
+		return
+	}
 	answer(rw, out)
 }
 
@@ -194,6 +229,40 @@ func (s *Server) edge(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// act does what a person does at the provider by hand.
+func (s *Server) act(rw http.ResponseWriter, r *http.Request) {
+	var in control.Act
+	if !read(rw, r, &in) {
+		return
+	}
+	form := url.Values{}
+	for k, v := range in.With {
+		form.Set(k, v)
+	}
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	s.w.settle()
+	if s.w.st.OperatorKey == "" {
+		refuse(rw, http.StatusConflict, "nobody in this drill acts at the provider")
+		return
+	}
+	service, action := splitCall(in.Call)
+	code, _ := s.w.sim.Invoke(awssim.Actor{KeyID: s.w.st.OperatorKey, SourceIP: "203.0.113.18", ASN: 64496, UserAgent: "aws-cli/2.15.3", Label: "legit", Source: in.Source},
+		service, action, form)
+	err := s.w.save()
+	if err == nil {
+		err = s.w.flush(s.w.effects.size(), s.w.trail.size())
+	}
+	switch {
+	case err != nil:
+		refuse(rw, http.StatusInternalServerError, "the lab cannot write its files")
+	case code != "":
+		refuse(rw, http.StatusConflict, "%s: %s", in.Call, code)
+	default:
+		answer(rw, struct{}{})
+	}
+}
+
 func (s *Server) phase(rw http.ResponseWriter, r *http.Request) {
 	var in control.Phase
 	if !read(rw, r, &in) {
@@ -213,9 +282,10 @@ func (s *Server) restart(rw http.ResponseWriter, r *http.Request) {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
 	found := false
-	for _, c := range s.w.st.Consumers {
+	for _, c := range s.w.consumers {
 		if c.Dependent && c.ID == r.PathValue("id") {
-			c.Reload, found, s.w.dirty = true, true, true
+			c.Reload, found = true, true
+			s.w.moved(c)
 		}
 	}
 	if !found {

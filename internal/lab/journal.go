@@ -1,15 +1,7 @@
 package lab
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"os"
-	"path/filepath"
-	"sync"
 
 	"rekey/internal/lab/awssim"
 )
@@ -22,101 +14,49 @@ type Effect struct {
 	Puts   []awssim.Put `json:"puts,omitempty"`
 }
 
-// journal is an append-only file with group commit: many callers wait for one fsync.
-type journal struct {
-	file    *os.File
-	mu      sync.Mutex // guards written and the file's end
-	written int64
-	syncing sync.Mutex // one fsync at a time
-	synced  int64
+// Append is the simulator's journal: every finished call comes here, with the lock held. All go
+// into the trail, what changed something into the effect log besides.
+func (w *world) Append(r *awssim.Record, puts []awssim.Put) (at int64) {
+	w.seen.record(r, w.alias)
+	w.line = r.AppendJSON(w.line[:0])
+	if !r.ReadOnly && (len(puts) > 0 || r.Label == "engine") {
+		w.effects.append(w.line[:len(w.line)-1], []byte(`,"result":"`+r.Result()+`"`), putsJSON(puts), []byte{'}'})
+	}
+	at = w.trail.append(w.line)
+	if !r.ReadOnly && !w.seedOnly && r.Code == "" {
+		w.noticeChange(r)
+	}
+	return at
 }
 
-func openJournal(path string) (*journal, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+// putsJSON writes objects that are JSON already.
+func putsJSON(puts []awssim.Put) []byte {
+	if len(puts) == 0 {
+		return nil
+	}
+	out := []byte(`,"puts":`)
+	sep := byte('[')
+	for _, p := range puts {
+		id, err := json.Marshal(p.ID)
+		if err != nil {
+			panic("lab: a name does not marshal: " + err.Error())
+		}
+		out = append(append(append(append(out, sep), `{"kind":"`...), p.Kind...), `","id":`...)
+		out = append(out, id...)
+		if p.Value != nil {
+			out = append(append(out, `,"value":`...), p.Value...)
+		}
+		out, sep = append(out, '}'), ','
+	}
+	return append(out, ']')
+}
+
+// Record reads a record of the trail. Safe without the lock.
+func (w *world) Record(at int64) (*awssim.Record, error) {
+	line, err := w.trail.line(at)
 	if err != nil {
 		return nil, err
 	}
-	return &journal{file: f}, nil
-}
-
-// append writes one line; mark is what sync wants to know.
-func (j *journal) append(v any) (mark int64, err error) {
-	line, err := json.Marshal(v)
-	if err != nil {
-		return 0, err
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if _, err := j.file.Write(append(line, '\n')); err != nil {
-		return 0, err
-	}
-	j.written++
-	return j.written, nil
-}
-
-// sync returns when everything up to mark is on disk.
-func (j *journal) sync(mark int64) error {
-	j.syncing.Lock()
-	defer j.syncing.Unlock()
-	if j.synced >= mark {
-		return nil
-	}
-	j.mu.Lock()
-	upTo := j.written
-	j.mu.Unlock()
-	if err := j.file.Sync(); err != nil {
-		return err
-	}
-	j.synced = upTo
-	return nil
-}
-
-func (j *journal) close() error { return errors.Join(j.file.Sync(), j.file.Close()) }
-
-// readLines calls f for each whole line and cuts a torn last one off, which a kill may leave.
-func readLines(path string, f func([]byte) error) error {
-	file, err := os.OpenFile(path, os.O_RDWR, 0o600)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { _ = file.Close() }()
-	r := bufio.NewReaderSize(file, 1<<20)
-	var offset int64
-	for n := 1; ; n++ {
-		line, err := r.ReadBytes('\n')
-		if errors.Is(err, io.EOF) {
-			if len(line) > 0 {
-				return file.Truncate(offset)
-			}
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := f(bytes.TrimRight(line, "\n")); err != nil {
-			return fmt.Errorf("%s line %d: %w", filepath.Base(path), n, err)
-		}
-		offset += int64(len(line))
-	}
-}
-
-// replace writes a file whole: a reader sees the old or the new one, also after a kill. durable
-// makes that true after a power cut too.
-func replace(path string, data []byte, durable bool) error {
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if durable {
-		err = errors.Join(err, f.Sync())
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
+	r := &awssim.Record{}
+	return r, json.Unmarshal(line, r)
 }

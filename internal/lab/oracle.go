@@ -1,6 +1,10 @@
 package lab
 
 import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -11,20 +15,19 @@ import (
 
 // observer keeps what the oracle tells of calls.
 type observer struct {
-	uses  []*control.Use
-	last  map[useKind]*control.Use
-	calls []control.Call
+	uses   []*control.Use
+	last   map[useKind]*control.Use
+	ledger ledger
 }
 
 // useKind says which uses are alike; alike and equal in result they are one entry.
 type useKind struct{ key, source, ip, call, label string }
 
-func newObserver() observer { return observer{last: map[useKind]*control.Use{}} }
+func newObserver() observer { return observer{last: map[useKind]*control.Use{}, ledger: newLedger()} }
 
 func (o *observer) record(r *awssim.Record, alias func(string) string) {
-	if r.Label == "engine" && !r.ReadOnly {
-		o.calls = append(o.calls, control.Call{Verb: r.Verb, Action: r.Service + ":" + r.Action, Key: r.TargetKey, Target: targetOf(r),
-			RequestID: r.RequestID, At: control.Time{Time: r.At}, Result: r.Result(), Effect: r.Code == "" && !r.Same, Lost: r.Lost})
+	if r.Label == "engine" {
+		o.ledger.add(r)
 	}
 	kind := useKind{r.KeyID, r.Source, r.SourceIP, r.Service + ":" + r.Action, r.Label}
 	result := r.Result()
@@ -47,14 +50,41 @@ func targetOf(r *awssim.Record) string {
 	return ""
 }
 
-// oracle gives the truth as it is now.
+// calls reads the engine's mutating calls from the effect log, up to a place in it. It needs no
+// lock.
+func (w *world) calls(upTo int64) ([]control.Call, error) {
+	if err := w.effects.flush(upTo); err != nil {
+		return nil, err
+	}
+	out := []control.Call{}
+	in := bufio.NewReaderSize(io.NewSectionReader(w.effects.file, 0, upTo), 1<<20)
+	for {
+		line, err := in.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		var r awssim.Record
+		if err := json.Unmarshal(line, &r); err != nil {
+			return nil, err
+		}
+		if r.Label == "engine" {
+			out = append(out, callOf(&r))
+		}
+	}
+}
+
+// oracle gives the truth as it is now, without the calls.
 func (w *world) oracle() control.Oracle {
 	st := w.sim.State()
-	out := control.Oracle{Now: control.Time{Time: w.now()}, Keys: []control.Key{}, Uses: make([]control.Use, 0, len(w.seen.uses)), Calls: slices.Clone(w.seen.calls),
-		Dependents: []control.Dependent{}, Kills: slices.Clone(w.st.Kills), Sessions: []control.Session{}, Policies: []control.Policy{}, Stores: []control.Store{}}
+	out := control.Oracle{Now: control.Time{Time: w.now()}, Keys: []control.Key{}, Uses: make([]control.Use, 0, len(w.seen.uses)),
+		Dependents: []control.Dependent{}, Kills: slices.Clone(w.st.Kills), Sessions: []control.Session{}, Policies: []control.Policy{}, Stores: []control.Store{},
+		Rules: []control.Rule{}, Jobs: []control.Job{}, Backoff: w.backoff()}
 	for _, id := range slices.Sorted(maps.Keys(st.Keys)) {
 		k := st.Keys[id]
-		if id == w.st.EngineKey {
+		if w.own(id) {
 			continue
 		}
 		out.Keys = append(out.Keys, control.Key{ID: id, Alias: w.alias(id), User: k.User, State: strings.ToLower(k.Status), Alive: w.sim.Alive(id),
@@ -81,8 +111,22 @@ func (w *world) oracle() control.Oracle {
 		id, _ := w.sim.StoredKey(name)
 		out.Stores = append(out.Stores, control.Store{Name: name, KeyID: id, Versions: len(st.Secrets[name].Versions)})
 	}
+	for _, name := range slices.Sorted(maps.Keys(st.Rules)) {
+		r := st.Rules[name]
+		out.Rules = append(out.Rules, control.Rule{Name: name, ARN: r.ARN, By: r.By, Created: control.Time{Time: r.Created}})
+	}
+	for _, j := range w.st.Jobs {
+		job := control.Job{Name: j.Name, Due: control.Time{Time: j.Due}, Over: j.Over}
+		if !j.Ran.IsZero() {
+			job.Ran = &control.Time{Time: j.Ran}
+		}
+		out.Jobs = append(out.Jobs, job)
+	}
 	return out
 }
+
+// own tells whether a key is the lab's own: the engine's, or that of the people.
+func (w *world) own(id string) bool { return id == w.st.EngineKey || id == w.st.OperatorKey }
 
 func policies(principal string, inline map[string]string, attached []string) []control.Policy {
 	var out []control.Policy
@@ -99,7 +143,7 @@ func policies(principal string, inline map[string]string, attached []string) []c
 func (w *world) dependents() []control.Dependent {
 	out := []control.Dependent{}
 	at := map[string]int{}
-	for _, c := range w.st.Consumers {
+	for _, c := range w.consumers {
 		if !c.Dependent {
 			continue
 		}

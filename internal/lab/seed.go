@@ -24,7 +24,10 @@ func (w *world) seed() error {
 		return err
 	}
 	w.st.EngineKey, w.st.Aliases["engine"] = engineKey, engineKey
-	for _, k := range append(slices.Clone(d.Estate.Keys), d.GeneratedKeys(w.scale)...) {
+	for _, k := range d.AllKeys(w.scale) {
+		if _, twice := w.st.Aliases[k.ID]; twice {
+			return fmt.Errorf("at scale %d key %s is made twice: entries of generate with from do not grow", w.scale, k.ID)
+		}
 		issued := w.t0.Add(-year)
 		if !k.Issued.IsZero() {
 			issued = k.Issued.Resolve(w.t0)
@@ -42,20 +45,27 @@ func (w *world) seed() error {
 		}
 		w.st.Aliases[k.ID] = w.sim.AddKey(k.User, issued, status)
 	}
-	if err := w.seedConsumers(); err != nil {
+	if slices.ContainsFunc(d.People, func(p scenario.Person) bool { return p.First != nil }) {
+		if err := w.sim.AddUser(operatorUser, w.t0.Add(-year), "AdministratorAccess"); err != nil {
+			return err
+		}
+		w.st.OperatorKey = w.sim.AddKey(operatorUser, w.t0.Add(-year), awssim.Active)
+	}
+	dependents := d.AllDependents(w.scale, w.t0)
+	if err := w.seedConsumers(dependents); err != nil {
 		return err
 	}
 	w.seedAttacker()
-	w.seedPast()
+	w.seedPast(dependents)
 	w.st.Now = w.t0
 	return nil
 }
 
 const consumerAgent = "aws-sdk-go-v2/1.30.3 os/linux lang/go#1.22 app/"
 
-func (w *world) seedConsumers() error {
+func (w *world) seedConsumers(dependents []scenario.Dependent) error {
 	stores := map[string]string{}
-	for i, dep := range w.drill.Estate.Dependents {
+	for i, dep := range dependents {
 		for j, key := range dep.Keys {
 			c := &consumer{ID: dep.ID, Dependent: true, Source: "dependent/" + dep.ID, Label: "legit", IP: fmt.Sprintf("203.0.113.%d", 20+i%200), ASN: 64496,
 				Agent: consumerAgent + dep.ID, Calls: dep.Calls, Every: dep.Every.D(), Left: -1, KeyID: w.st.Aliases[key], Cutover: dep.Cutover}
@@ -67,6 +77,9 @@ func (w *world) seedConsumers() error {
 			}
 			// Not all at the same moment, and not at T0 itself: a fixed share of the period by place.
 			c.Next = w.t0.Add((c.Every * time.Duration(1+i%7) / 8).Truncate(time.Millisecond))
+			if !dep.Moves.IsZero() {
+				c.Moves = dep.Moves.Resolve(w.t0)
+			}
 			if j == 0 {
 				c.Store = dep.Store
 				if c.Store == "" {
@@ -81,7 +94,7 @@ func (w *world) seedConsumers() error {
 					}
 				}
 			}
-			w.st.Consumers = append(w.st.Consumers, c)
+			w.consumers = append(w.consumers, c)
 		}
 	}
 	for i, c := range w.drill.Estate.Copies {
@@ -91,7 +104,7 @@ func (w *world) seedConsumers() error {
 	}
 	for _, u := range w.drill.Estate.Uses {
 		if at := u.At.Resolve(w.t0); !at.Before(w.t0) {
-			w.st.Consumers = append(w.st.Consumers, &consumer{ID: "use/" + u.Key, Source: sourceOf(u), Label: labelOf(u), IP: ipOf(u), ASN: u.ASN,
+			w.consumers = append(w.consumers, &consumer{ID: "use/" + u.Key, Source: sourceOf(u), Label: labelOf(u), IP: ipOf(u), ASN: u.ASN,
 				Agent: consumerAgent + "use", Calls: u.Calls, Every: u.Every.D(), Next: at, Left: max(u.Times, 1), KeyID: w.st.Aliases[u.Key]})
 		}
 	}
@@ -107,7 +120,7 @@ func (w *world) seedConsumers() error {
 				c.Until = at.Add(f.For.D())
 			}
 		case "stale-cache":
-			for _, c := range w.st.Consumers {
+			for _, c := range w.consumers {
 				if c.Dependent && c.ID == f.Dependent {
 					c.Stale = f.For.D()
 				}
@@ -121,7 +134,7 @@ func (w *world) seedConsumers() error {
 func (w *world) place(where, key string, at time.Time, n int) *consumer {
 	c := &consumer{ID: "copy/" + where, Source: where, Label: "legit", IP: fmt.Sprintf("192.0.2.%d", 10+n%200), ASN: 64497,
 		Agent: "aws-sdk-go-v2/1 app/" + where, Calls: harmless(), Every: 10 * time.Minute, Next: at, Left: -1, KeyID: w.st.Aliases[key]}
-	w.st.Consumers = append(w.st.Consumers, c)
+	w.consumers = append(w.consumers, c)
 	return c
 }
 
@@ -163,7 +176,13 @@ func (w *world) seedAttacker() {
 		if !f.At.Time.IsZero() {
 			at = f.At.Time.Resolve(w.t0)
 		}
-		a.Planned = append(a.Planned, &plannedAct{at, do, id})
+		for range max(f.Times, 1) {
+			a.Planned = append(a.Planned, &plannedAct{At: at, Do: do, Key: id, Life: f.For.D(), Job: f.Where})
+			at = at.Add(time.Minute)
+		}
+		if do == "PutRule" {
+			w.st.Jobs = append(w.st.Jobs, &job{Name: f.Where, Due: f.Due.Resolve(w.t0), User: w.sim.State().Keys[id].User})
+		}
 	}
 	if len(a.Knows) > 0 {
 		w.st.Attacker = a
@@ -174,7 +193,7 @@ func (w *world) seedAttacker() {
 const pastUses = 12
 
 // seedPast makes what the log shows of the time before T0, in order of time.
-func (w *world) seedPast() {
+func (w *world) seedPast(dependents []scenario.Dependent) {
 	type past struct {
 		at time.Time
 		do func()
@@ -191,17 +210,23 @@ func (w *world) seedPast() {
 		}
 	}
 	seen := map[string]bool{}
-	for _, dep := range w.drill.Estate.Dependents {
+	next := 0 // consumers of dependents come first, in this very order
+	for _, dep := range dependents {
 		for _, key := range dep.Keys {
-			c := w.consumerOf(dep.ID, w.st.Aliases[key])
+			c := w.consumers[next]
+			next++
+			every, times := dep.Past.Every.D(), dep.Past.Times
+			if times == 0 {
+				every, times = c.Every, pastUses
+			}
 			end, ok := lastUse[key]
 			if !ok {
-				end = w.t0.Add(-c.Every)
+				end = w.t0.Add(-every)
 			}
 			seen[key] = true
-			for n := range pastUses {
+			for n := range times {
 				for _, call := range c.Calls {
-					use(awssim.Actor{KeyID: c.KeyID, SourceIP: c.IP, ASN: c.ASN, UserAgent: c.Agent, Label: "legit", Source: c.Source}, call, end.Add(-time.Duration(n)*c.Every))
+					use(awssim.Actor{KeyID: c.KeyID, SourceIP: c.IP, ASN: c.ASN, UserAgent: c.Agent, Label: "legit", Source: c.Source}, call, end.Add(-time.Duration(n)*every))
 				}
 			}
 		}
@@ -229,7 +254,7 @@ func (w *world) seedPast() {
 				later = append(later, p)
 				continue
 			}
-			all = append(all, past{p.At, func() { w.act(a, p.Do, p.Key) }})
+			all = append(all, past{p.At, func() { w.act(a, p) }})
 		}
 		a.Planned = later
 	}
@@ -238,15 +263,6 @@ func (w *world) seedPast() {
 		w.st.Now = p.at
 		p.do()
 	}
-}
-
-func (w *world) consumerOf(id, keyID string) *consumer {
-	for _, c := range w.st.Consumers {
-		if c.ID == id && c.KeyID == keyID {
-			return c
-		}
-	}
-	panic("lab: dependent " + id + " has no consumer")
 }
 
 func sourceOf(u scenario.Use) string {

@@ -109,11 +109,14 @@ func openWorld(opt Options, dir string) (*world, error) {
 	}
 	limits := map[string]awssim.Rate{}
 	for api, r := range p.Limits {
-		limits[api] = awssim.Rate{Count: r.Count, Per: r.Per}
+		limits[api] = awssim.Rate{Count: r.Rate.Count, Per: r.Rate.Per, RetryAfter: r.RetryAfter.D(), Status: r.Status}
+		if r.Status == 0 && r.RetryAfter > 0 {
+			limits[api] = awssim.Rate{Count: r.Rate.Count, Per: r.Rate.Per, RetryAfter: r.RetryAfter.D(), Status: http.StatusTooManyRequests}
+		}
 	}
 	w.sim = awssim.New(awssim.Options{Account: account, Region: region, Salt: []byte(fmt.Sprintf("%d/%s", d.Seed, salt)), Now: w.now,
 		Propagation: w.propagation, KeysPerUser: p.Quotas.KeysPerUser, Limits: limits, Retention: d.Estate.Logs.Retention.D(), EngineIP: p.EngineIP,
-		Hooks: awssim.Hooks{Inject: w.inject, KeepAlive: w.keepAlive, Skew: w.skew, LogGap: w.logGap, Record: w.record}})
+		Journal: w, Hooks: awssim.Hooks{Inject: w.inject, KeepAlive: w.keepAlive, Skew: w.skew, LogGap: w.logGap}})
 	w.sim.MarkEngine(engineUser)
 	resumed, err := w.resume()
 	if err != nil {
@@ -121,16 +124,16 @@ func openWorld(opt Options, dir string) (*world, error) {
 	}
 	if !resumed {
 		// A first start that was killed half-way left files without a world.json: they are of no world.
-		for _, name := range []string{"effects.jsonl", "trail.jsonl", "snapshot.json"} {
+		for _, name := range []string{"effects.jsonl", "trail.jsonl", snapshotFile, consumersFile} {
 			if err := os.Remove(filepath.Join(dir, name)); err != nil && !os.IsNotExist(err) {
 				return nil, err
 			}
 		}
+		if w.trail, err = openLines(filepath.Join(dir, "trail.jsonl")); err != nil {
+			return nil, err
+		}
 	}
-	if w.effects, err = openJournal(filepath.Join(dir, "effects.jsonl")); err != nil {
-		return nil, err
-	}
-	if w.trail, err = openTrail(filepath.Join(dir, "trail.jsonl")); err != nil {
+	if w.effects, err = openLines(filepath.Join(dir, "effects.jsonl")); err != nil {
 		return nil, err
 	}
 	if !resumed {
@@ -141,12 +144,8 @@ func openWorld(opt Options, dir string) (*world, error) {
 			return nil, err
 		}
 	}
-	for _, r := range w.lostTrail {
-		if err := w.trail.append(r); err != nil {
-			return nil, err
-		}
-	}
-	if err := w.trail.flush(); err != nil {
+	w.plan()
+	if err := w.flush(w.effects.size(), w.trail.size()); err != nil {
 		return nil, err
 	}
 	return w, w.saveSnapshot()
@@ -215,9 +214,19 @@ func (s *Server) Run(ctx context.Context) error {
 		go func() { errs <- servers[i].Serve(l) }()
 	}
 	var err error
-	select {
-	case <-ctx.Done():
-	case err = <-errs:
+	tick := time.NewTicker(syncEvery)
+	defer tick.Stop()
+	for open := true; open; {
+		select {
+		case <-tick.C:
+			if err = errors.Join(s.w.effects.sync(), s.w.trail.sync()); err != nil {
+				open = false
+			}
+		case <-ctx.Done():
+			open = false
+		case err = <-errs:
+			open = false
+		}
 	}
 	for _, srv := range servers {
 		err = errors.Join(err, srv.Close())
@@ -240,34 +249,36 @@ func (s *Server) close() error {
 	if s.w != nil {
 		s.w.mu.Lock()
 		defer s.w.mu.Unlock()
-		err = errors.Join(err, s.w.saveSnapshot(), s.w.trail.close(), s.w.effects.close())
+		err = errors.Join(err, s.w.saveSnapshot(), s.w.stored.close(), s.w.trail.close(), s.w.effects.close())
 	}
 	return errors.Join(err, s.lock.Close())
 }
 
 // serveProvider is the simulated provider's HTTP side.
 func (s *Server) serveProvider(rw http.ResponseWriter, r *http.Request) {
+	arrived := time.Now()
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	if err != nil || len(body) > maxBody {
 		http.Error(rw, "body too large", http.StatusRequestEntityTooLarge)
 		return
 	}
 	w := s.w
+	in := w.sim.Read(awssim.Request{Request: r, Body: body, Wall: arrived})
 	w.mu.Lock()
 	w.settle()
-	before := w.mark
-	resp := w.sim.Serve(awssim.Request{Request: r, Body: body, Wall: time.Now()})
-	mark := w.mark
-	if mark != before {
+	before := w.effects.size()
+	resp := w.sim.Serve(in)
+	if w.effects.size() != before {
 		w.moveTo(w.st.Now) // a reaction may be due at once, where nothing propagates
 	}
 	err = w.failed
 	if err == nil {
 		err = w.save()
 	}
+	effects, trail := w.effects.size(), w.trail.size()
 	w.mu.Unlock()
-	if err == nil && mark != before {
-		err = w.effects.sync(mark)
+	if err == nil {
+		err = w.flush(effects, trail)
 	}
 	if err != nil {
 		http.Error(rw, "the lab cannot write its files", http.StatusInternalServerError)
@@ -283,11 +294,7 @@ func (s *Server) serveProvider(rw http.ResponseWriter, r *http.Request) {
 	if resp.Drop {
 		panic(http.ErrAbortHandler) // cuts the connection without an answer
 	}
-	for k, v := range resp.Header {
-		rw.Header()[k] = v
-	}
-	rw.WriteHeader(resp.Status)
-	_, _ = rw.Write(resp.Body)
+	resp.Write(rw)
 }
 
 // baseURL is what providers.awsiam.<account>.base_url is set to.

@@ -29,14 +29,18 @@ type world struct {
 	sim   *awssim.Sim
 	seen  observer
 
-	effects   *journal
-	trail     *trailFile
-	mark      int64            // of the last effect written
-	unsnap    int              // effects since the last snapshot
-	dirty     bool             // world.json is behind
-	failed    error            // the lab can no longer write: it refuses to go on
-	lostTrail []*awssim.Record // effects that the trail file lacks
-	seedOnly  bool             // while the past is being made
+	consumers []*consumer // in the order of the scenario
+	agenda    agenda
+	changed   []*consumer // those that the file of consumers lacks
+	stored    *lines      // the file of consumers
+	lines     int         // of that file
+
+	effects  *lines
+	trail    *lines
+	line     []byte // the record being written
+	dirty    bool   // world.json is behind
+	failed   error  // the lab can no longer write: it refuses to go on
+	seedOnly bool   // while the past is being made
 }
 
 // persisted is what world.json holds.
@@ -45,19 +49,23 @@ type persisted struct {
 	T0        time.Time         `json:"t0"`
 	WallT0    time.Time         `json:"wall_t0"` // when T0 was, for mode real
 	Scenario  string            `json:"scenario"`
-	Aliases   map[string]string `json:"aliases"`
+	Aliases   map[string]string `json:"-"` // written once, see saveAliases
 	EngineKey string            `json:"engine_key"`
-	Consumers []*consumer       `json:"consumers"`
-	Attacker  *attacker         `json:"attacker,omitempty"`
-	Faults    []*faultState     `json:"faults"`
-	Kills     []control.Kill    `json:"kills,omitempty"`
+	// OperatorKey is what people use who do something at the provider by hand.
+	OperatorKey string         `json:"operator_key,omitempty"`
+	Jobs        []*job         `json:"jobs,omitempty"`
+	Attacker    *attacker      `json:"attacker,omitempty"`
+	Faults      []*faultState  `json:"faults"`
+	Kills       []control.Kill `json:"kills,omitempty"`
 }
 
 const (
 	engineUser = "rekey-engine"
 	engineRole = "rekey-responder"
-	// snapshotEvery bounds how many effects a restart replays.
-	snapshotEvery = 2000
+	// operatorUser is the administrator as whom people act.
+	operatorUser = "operator"
+
+	snapshotFile = "snapshot.jsonl"
 )
 
 func (w *world) now() time.Time { return w.st.Now }
@@ -80,13 +88,18 @@ func (w *world) nextEvent() time.Time {
 			next = t
 		}
 	}
-	for _, c := range w.st.Consumers {
-		consider(c.Next)
+	if len(w.agenda) > 0 {
+		consider(w.agenda[0].Next)
 	}
 	if a := w.st.Attacker; a != nil {
 		consider(a.Next)
 		for _, r := range a.Planned {
 			consider(r.At)
+		}
+	}
+	for _, j := range w.st.Jobs {
+		if !j.Over {
+			consider(j.Due)
 		}
 	}
 	return next
@@ -112,6 +125,7 @@ func (w *world) moveTo(to time.Time) {
 // step does everything that is due at a time: first reactions (they are the fastest), then the
 // attacker's round, then consumers in the order of the scenario.
 func (w *world) step(at time.Time) {
+	w.runJobs(at)
 	if a := w.st.Attacker; a != nil {
 		w.runPlanned(a, at)
 		if !a.Next.IsZero() && !a.Next.After(at) {
@@ -119,32 +133,9 @@ func (w *world) step(at time.Time) {
 			w.attackRound(a)
 		}
 	}
-	for _, c := range w.st.Consumers {
-		if !c.Next.IsZero() && !c.Next.After(at) {
-			w.consume(c)
-		}
-	}
-}
-
-// record is the simulator's hook: every finished call comes here, with the lock held.
-func (w *world) record(r *awssim.Record, puts []awssim.Put) {
-	w.seen.record(r, w.alias)
-	if err := w.trail.append(r); err != nil {
-		w.fail(err)
-	}
-	if r.ReadOnly {
-		return
-	}
-	if len(puts) > 0 || r.Label == "engine" {
-		mark, err := w.effects.append(Effect{Record: r, Result: r.Result(), Puts: puts})
-		if err != nil {
-			w.fail(err)
-		}
-		w.mark = mark
-		w.unsnap++
-	}
-	if !w.seedOnly && r.Code == "" {
-		w.noticeChange(r)
+	for c := w.due(at); c != nil; c = w.due(at) {
+		w.consume(c)
+		w.again(c)
 	}
 }
 
@@ -155,21 +146,27 @@ func (w *world) fail(err error) {
 	}
 }
 
-// save hands the trail to the kernel and writes world.json where it changed, and the snapshot when enough has happened since the last one.
+// save writes down what changed of the world besides its logs; those flush hands to the kernel.
 func (w *world) save() error {
 	if w.failed != nil {
 		return w.failed
 	}
-	if err := w.trail.flush(); err != nil {
+	if err := w.saveConsumers(); err != nil {
 		return err
-	}
-	if w.unsnap >= snapshotEvery {
-		return w.saveSnapshot()
 	}
 	if !w.dirty {
 		return nil
 	}
 	return w.saveWorld()
+}
+
+// flush makes what was logged up to now safe from the end of the process. The effects go first: of
+// a call that is in one log only, resume makes up the trail.
+func (w *world) flush(effects, trail int64) error {
+	if err := w.effects.flush(effects); err != nil {
+		return err
+	}
+	return w.trail.flush(trail)
 }
 
 func (w *world) saveWorld() error {
@@ -181,16 +178,20 @@ func (w *world) saveWorld() error {
 	return replace(filepath.Join(w.dir, "world.json"), data, false)
 }
 
-// saveSnapshot: the snapshot names its own sequence number, so a crash between the two files is harmless.
+// saveSnapshot: the snapshot names its own sequence number, so a crash between the files is
+// harmless. It is written at the start and at the end only: what happens in between a restart reads
+// from the effect log, which it must read anyway.
 func (w *world) saveSnapshot() error {
-	data, err := w.sim.Snapshot()
-	if err != nil {
+	if err := replaceBy(filepath.Join(w.dir, snapshotFile), true, w.sim.Snapshot); err != nil {
 		return err
 	}
-	if err := replace(filepath.Join(w.dir, "snapshot.json"), data, true); err != nil {
+	w.changed = w.changed[:0]
+	for _, c := range w.consumers {
+		c.moved = false
+	}
+	if err := w.rewriteConsumers(); err != nil {
 		return err
 	}
-	w.unsnap = 0
 	return w.saveWorld()
 }
 
@@ -220,45 +221,62 @@ func (w *world) resume() (bool, error) {
 		return false, fmt.Errorf("%s was made from another version of drill %s: use another directory", w.dir, w.drill.Name)
 	}
 	w.t0 = w.st.T0
-	snap, err := os.ReadFile(filepath.Join(w.dir, "snapshot.json"))
+	if err := w.restore(); err != nil {
+		return false, err
+	}
+	if err := w.loadConsumers(); err != nil {
+		return false, err
+	}
+	return true, w.replayLogs()
+}
+
+func (w *world) restore() error {
+	snap, err := os.Open(filepath.Join(w.dir, snapshotFile))
 	if err != nil {
-		return false, err
+		return err
 	}
-	if err := w.sim.Restore(snap); err != nil {
-		return false, err
-	}
+	defer func() { _ = snap.Close() }()
+	return w.sim.Restore(snap)
+}
+
+// replayLogs goes through both logs: the trail for what was seen, the effects for what has changed
+// since the snapshot. An effect that the trail lacks, because the lab was killed between the two
+// files, is put into it.
+func (w *world) replayLogs() error {
 	base, logged := w.sim.Seq(), int64(0)
-	err = readLines(filepath.Join(w.dir, "trail.jsonl"), func(line []byte) error {
-		var r awssim.Record
-		if err := json.Unmarshal(line, &r); err != nil {
+	trail := filepath.Join(w.dir, "trail.jsonl")
+	err := readLines(trail, func(line []byte, at int64) error {
+		r := &awssim.Record{}
+		if err := json.Unmarshal(line, r); err != nil {
 			return err
 		}
 		logged = max(logged, r.Seq)
-		w.replay(&r)
+		w.replay(r, at)
 		return nil
 	})
 	if err != nil {
-		return false, err
+		return err
 	}
-	err = readLines(filepath.Join(w.dir, "effects.jsonl"), func(line []byte) error {
+	if w.trail, err = openLines(trail); err != nil {
+		return err
+	}
+	return readLines(filepath.Join(w.dir, "effects.jsonl"), func(line []byte, _ int64) error {
 		var e Effect
 		if err := json.Unmarshal(line, &e); err != nil {
 			return err
 		}
-		if e.Seq > logged { // killed between the two files
-			w.replay(e.Record)
-			w.lostTrail = append(w.lostTrail, e.Record)
+		if e.Seq > logged {
+			w.replay(e.Record, w.trail.append(e.AppendJSON(nil)))
 		}
 		if e.Seq <= base {
 			return nil
 		}
 		return w.sim.Replay(e.At, e.Puts)
 	})
-	return true, err
 }
 
-func (w *world) replay(r *awssim.Record) {
-	w.sim.ReplayRecord(r)
+func (w *world) replay(r *awssim.Record, at int64) {
+	w.sim.ReplayRecord(r, at)
 	w.seen.record(r, w.alias)
 	w.catchClock(r.At)
 }

@@ -6,17 +6,21 @@ import "strconv"
 
 // Incident is `incident show --json`.
 type Incident struct {
-	Schema       string            `json:"schema"`
-	ID           string            `json:"id"`
-	WorkflowID   string            `json:"workflow_id"`
-	RunID        string            `json:"run_id"`
-	ReopenedFrom string            `json:"reopened_from,omitempty"`
-	Phase        string            `json:"phase"`
-	State        string            `json:"state"`
-	Severity     string            `json:"severity"`
-	Playbook     Playbook          `json:"playbook"`
-	Times        Times             `json:"times"`
-	Reports      []Report          `json:"reports"`
+	Schema       string   `json:"schema"`
+	ID           string   `json:"id"`
+	WorkflowID   string   `json:"workflow_id"`
+	RunID        string   `json:"run_id"`
+	ReopenedFrom string   `json:"reopened_from,omitempty"`
+	Phase        string   `json:"phase"`
+	State        string   `json:"state"`
+	Severity     string   `json:"severity"`
+	Playbook     Playbook `json:"playbook"`
+	Times        Times    `json:"times"`
+	Reports      []Report `json:"reports"`
+	// ReportsTotal counts all reports: those of Reports, and those that said nothing
+	// new and are counted by source.
+	ReportsTotal int               `json:"reports_total,omitempty"`
+	Repeats      []Repeat          `json:"repeats,omitempty"`
 	Scope        Scope             `json:"scope"`
 	Plan         *Plan             `json:"plan,omitempty"`
 	Approvals    []Approval        `json:"approvals"`
@@ -68,6 +72,20 @@ type Report struct {
 	Reason     string   `json:"reason,omitempty"`
 	// Copies are places where the reporter saw a copy of the secret.
 	Copies []string `json:"copies,omitempty"`
+}
+
+// Repeat counts the reports of one source that said nothing new. Each of them is an
+// event trigger.received of the bundle.
+type Repeat struct {
+	Source string `json:"source"`
+	Actor  string `json:"actor,omitempty"` // one of the incident's people
+	N      int    `json:"n"`
+	First  string `json:"first"`
+	Last   string `json:"last"`
+	// Unread are those that did say something new when there was no room for them.
+	Unread int `json:"unread,omitempty"`
+	// Chain is a hash over all of them in their order.
+	Chain string `json:"chain"`
 }
 
 // Scope is the current version.

@@ -16,14 +16,16 @@ import (
 
 	"rekey/internal/canon"
 	"rekey/internal/cli"
+	"rekey/internal/drill"
+	"rekey/internal/lab/control"
 	"rekey/internal/temporalx"
 	"rekey/internal/view"
 	"rekey/worker"
 )
 
 // What `rekey bench --scale` plays: an incident whose reported key is kept at one place
-// with N others; every one is disabled, its sessions are ended, it is probed (k = 1, no
-// propagation, no limit), revoked, and probed again. rekey and the lab are processes of
+// with N others; every one is read, disabled, its sessions are ended, it is probed (k = 1,
+// no propagation, no limit), revoked, and probed again. rekey and the lab are processes of
 // their own, so that memory and CPU are rekey's alone.
 
 const scalePlaybook = `apiVersion: rekey/v1
@@ -35,7 +37,7 @@ match: {provider: awsiam, kinds: [user-access-key]}
 start: auto
 severity:
   - {level: medium, when: "true"}
-scope: {depth: 1, sources: [estate], lookback: 24h, timeout: 10m}
+scope: {depth: 1, sources: [provider, estate], lookback: 24h, timeout: 60m}
 decide:
   - {id: all, strategy: revoke-now, when: "true"}
 strategies:
@@ -44,7 +46,7 @@ ladder: {automatic: [key, sessions]}
 approvals:
   revoke-now: {policy: true}
   irreversible: {roles: [commander], quorum: 1, expires: 1h, on_expiry: escalate, escalate_to: [admin]}
-verify: {k: 1, span: 0s, vantage: 1, sweep: false}
+verify: {k: 1, span: 1ns, vantage: 1, sweep: false}
 watch: {for: 1h}
 `
 
@@ -62,6 +64,7 @@ type campaign struct {
 	addr    string // of rekey's API
 	account string
 	url     string
+	control string
 	ids     []string // of the keys; the first is reported
 }
 
@@ -135,10 +138,11 @@ func (c *campaign) startLab(ctx context.Context) error {
 	if err := c.lab.Start(); err != nil {
 		return err
 	}
-	info, err := labInfo(ctx, c.dir)
+	info, control, err := labInfo(ctx, c.dir)
 	if err != nil {
 		return err
 	}
+	c.control = control
 	c.account, c.url = info.Account, info.BaseURL
 	c.ids = []string{info.Aliases["origin"]}
 	for i := range c.n - 1 {
@@ -173,7 +177,7 @@ func stop(cmd *exec.Cmd) error {
 }
 
 // configure writes rekey.yaml, the estate and the playbook.
-func (c *campaign) configure(digest string) error {
+func (c *campaign) configure() error {
 	lab := filepath.Join(c.dir, "lab")
 	var estate strings.Builder
 	estate.WriteString("keys:\n")
@@ -191,12 +195,14 @@ func (c *campaign) configure(digest string) error {
 	c.addr = addrs[0]
 	cfg := fmt.Sprintf(`data: %q
 listen: {http: %q, temporal: %q, ui: %q, metrics: %q}
+temporal: {namespace: %s}
 estate: {files: [estate.yaml]}
-ceilings: {irreversible: {quorum: 1, outside_slack: 0}, playbook_digests: [%q]}
+playbooks: {files: [playbook.yaml]}
+ceilings: {irreversible: {quorum: 1, outside_slack: 0}}
 providers:
   awsiam:
-    lab: {account_id: %q, regions: [us-east-1], base_url: %q, allow_private: true, credentials: {access_key_id_file: %q, secret_access_key_file: %q}}
-`, filepath.Join(c.dir, "data"), addrs[0], addrs[1], addrs[2], addrs[3], digest, c.account, c.url, filepath.Join(lab, "engine-id"), filepath.Join(lab, "engine-key"))
+    lab: {account_id: %q, regions: [us-east-1], base_url: %q, allow_private: true, rate: {iam: 100000/s, sts: 100000/s, cloudtrail: 100000/s}, credentials: {access_key_id_file: %q, secret_access_key_file: %q}}
+`, filepath.Join(c.dir, "data"), addrs[0], addrs[1], addrs[2], addrs[3], drill.Namespace, c.account, c.url, filepath.Join(lab, "engine-id"), filepath.Join(lab, "engine-key"))
 	for name, text := range map[string]string{"estate.yaml": estate.String(), "playbook.yaml": scalePlaybook, "rekey.yaml": cfg} {
 		if err := os.WriteFile(filepath.Join(c.dir, name), []byte(text), 0o600); err != nil {
 			return err
@@ -232,19 +238,15 @@ func (c *campaign) run(ctx context.Context) (out campaignRun, err error) {
 		return out, err
 	}
 	defer func() { err = errors.Join(err, stop(c.lab)) }()
-	if err := c.configure(""); err != nil {
+	if err := c.configure(); err != nil {
 		return out, err
 	}
-	var checked struct {
-		Playbooks []struct{ Digest string }
-	}
-	if err := c.rekey(ctx, &checked, "playbook", "validate", filepath.Join(c.dir, "playbook.yaml")); err != nil || len(checked.Playbooks) != 1 {
-		return out, fmt.Errorf("the bench's playbook is not valid: %w", err)
-	}
-	if err := c.configure(checked.Playbooks[0].Digest); err != nil {
+	token, err := os.ReadFile(filepath.Join(c.dir, "lab", control.TokenFile))
+	if err != nil {
 		return out, err
 	}
-	c.up = c.command(ctx, "up.log", []string{"REKEY_LAB_PROPAGATION=0s"}, "up", "--config", filepath.Join(c.dir, "rekey.yaml"))
+	env := []string{control.EnvURL + "=" + c.control, control.EnvToken + "=" + strings.TrimSpace(string(token)), "REKEY_LAB_PROPAGATION=0s", "REKEY_LAB_QUIET=1"}
+	c.up = c.command(ctx, "up.log", env, "up", "--config", filepath.Join(c.dir, "rekey.yaml"))
 	if err := c.up.Start(); err != nil {
 		return out, err
 	}
@@ -255,7 +257,7 @@ func (c *campaign) run(ctx context.Context) (out campaignRun, err error) {
 	var reported struct {
 		Incident string `json:"incident"`
 	}
-	if err := c.rekey(ctx, &reported, "report", "awsiam", c.ids[0], "--account", "lab", "--playbook", filepath.Join(c.dir, "playbook.yaml"), "--reason", "bench"); err != nil {
+	if err := c.rekey(ctx, &reported, "report", "awsiam", c.ids[0], "--account", "lab", "--reason", "bench"); err != nil {
 		return out, err
 	}
 	v, err := c.vote(ctx, reported.Incident)
@@ -313,7 +315,7 @@ func (c *campaign) events(ctx context.Context, id string) (int64, error) {
 	}
 	_, rest, _ := strings.Cut(string(cfg), `temporal: "`)
 	address, _, _ := strings.Cut(rest, `"`)
-	t, err := temporalx.Dial(ctx, temporalx.Options{Address: address, Namespace: "rekey", Token: token})
+	t, err := temporalx.Dial(ctx, temporalx.Options{Address: address, Namespace: drill.Namespace, Token: token})
 	if err != nil {
 		return 0, err
 	}
@@ -321,7 +323,7 @@ func (c *campaign) events(ctx context.Context, id string) (int64, error) {
 	var n int64
 	var next []byte
 	for {
-		res, err := t.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Namespace: "rekey", Query: fmt.Sprintf("RekeyIncident = '%s' OR WorkflowId = 'incident/%s'", id, id), NextPageToken: next})
+		res, err := t.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Namespace: drill.Namespace, Query: fmt.Sprintf("RekeyIncident = '%s' OR WorkflowId = 'incident/%s'", id, id), NextPageToken: next})
 		if err != nil {
 			return 0, err
 		}

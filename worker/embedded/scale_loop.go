@@ -32,7 +32,7 @@ func (c *campaign) loop(ctx context.Context) (out campaignRun, err error) {
 		return out, err
 	}
 	defer func() { err = errors.Join(err, stop(c.lab)) }()
-	if err := c.configure("sha256:" + strings.Repeat("0", 64)); err != nil {
+	if err := c.configure(); err != nil {
 		return out, err
 	}
 	text, err := os.ReadFile(filepath.Join(c.dir, "rekey.yaml"))
@@ -84,6 +84,10 @@ func kill(ctx context.Context, client any, ref activities.Ref, origin bool) (int
 		return err
 	}
 	for n, do := range []func() error{
+		func() error {
+			_, err := client.(activities.Inspector).Inspect(ctx, activities.InspectRequest{Ref: ref, Since: time.Now().Add(-24 * time.Hour), Now: time.Now()})
+			return err
+		},
 		func() error { _, err := client.(activities.Disabler).Disable(ctx, ref); return err },
 		func() error {
 			_, err := client.(activities.SessionEnder).EndSessions(ctx, activities.EndSessionsRequest{Ref: ref, Before: time.Now()})
@@ -97,11 +101,11 @@ func kill(ctx context.Context, client any, ref activities.Ref, origin bool) (int
 			return int64(n), fmt.Errorf("call %d of the bare loop: %w", n+1, err)
 		}
 	}
-	return 5, nil
+	return 6, nil
 }
 
 // labInfo waits for a lab's process and asks it who it is.
-func labInfo(ctx context.Context, dir string) (control.Info, error) {
+func labInfo(ctx context.Context, dir string) (control.Info, string, error) {
 	for {
 		var addrs drill.Addrs
 		b, err := os.ReadFile(filepath.Join(dir, "lab", drill.AddrsFile))
@@ -109,13 +113,13 @@ func labInfo(ctx context.Context, dir string) (control.Info, error) {
 			token, err := os.ReadFile(filepath.Join(dir, "lab", control.TokenFile))
 			if err == nil {
 				if info, err := control.New(addrs.Control, strings.TrimSpace(string(token))).Info(ctx); err == nil {
-					return info, nil
+					return info, addrs.Control, nil
 				}
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return control.Info{}, fmt.Errorf("the lab did not start, see %s: %w", filepath.Join(dir, "lab.log"), ctx.Err())
+			return control.Info{}, "", fmt.Errorf("the lab did not start, see %s: %w", filepath.Join(dir, "lab.log"), ctx.Err())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

@@ -76,7 +76,7 @@ func settleIn(ctx context.Context, cfg *config.Config, s *lab.Server, d *scenari
 		return fmt.Errorf("the lab does not answer: %w", err)
 	}
 	if len(cfg.Estate.Files) == 0 {
-		b, err := yaml.Marshal(drill.Estate(d, info.Aliases, provider, account))
+		b, err := yaml.Marshal(drill.Estate(d, 1, info.Aliases, provider, account))
 		if err != nil {
 			return err
 		}

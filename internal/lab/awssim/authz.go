@@ -58,6 +58,9 @@ func (s *Sim) document(text string) (*policy.Document, error) {
 	}
 	d, err := policy.Parse(text)
 	if err == nil {
+		if len(s.docs) >= cached {
+			clear(s.docs) // every Deny on sessions has a text of its own
+		}
 		s.docs[text] = d
 	}
 	return d, err

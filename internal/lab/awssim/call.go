@@ -3,6 +3,7 @@ package awssim
 import (
 	"encoding/json"
 	"encoding/xml"
+	"math"
 	"net/http"
 	"net/url"
 	"strings"
@@ -19,7 +20,7 @@ type operation struct {
 }
 
 // operations is the table of everything the lab plays, put together once from the services.
-var operations = collect(iamKeyOps(), iamUserOps(), iamRoleOps(), iamPolicyOps(), iamDetailOps(), stsOps(), cloudtrailOps(), secretsOps())
+var operations = collect(iamKeyOps(), iamUserOps(), iamRoleOps(), iamPolicyOps(), iamDetailOps(), stsOps(), cloudtrailOps(), secretsOps(), eventsOps())
 
 func collect(tables ...map[string]operation) map[string]operation {
 	all := map[string]operation{}
@@ -49,6 +50,8 @@ type call struct {
 	target    string
 	region    string
 	ip        string
+	arrived   time.Time // wall time
+	stop      string    // see Record.Stop
 	asn       int
 	agent     string
 	label     string
@@ -56,7 +59,7 @@ type call struct {
 	network   bool
 	engine    bool
 	cut       bool
-	same      bool // nothing changed
+	same      bool // it succeeds and nothing changes
 	drop      bool
 	account   string
 	latency   time.Duration
@@ -87,6 +90,8 @@ func (c *call) parse(r Request) *APIError {
 			c.service = "cloudtrail"
 		case prefix == "secretsmanager":
 			c.service = "secretsmanager"
+		case prefix == "AWSEvents":
+			c.service = "events"
 		default:
 			return fail(http.StatusBadRequest, "InvalidAction", "no service for target %q", prefix)
 		}
@@ -184,41 +189,64 @@ func (c *call) seen() *Call {
 	return out
 }
 
-// respond writes the answer in the protocol of the request.
-func (c *call) respond(result any, err *APIError) Response {
+// Answer is what comes of a request. Latency and Drop are the owner's to carry out, outside its
+// lock.
+type Answer struct {
+	Latency time.Duration
+	Drop    bool
+
+	call   *call
+	date   time.Time
+	result any
+	err    *APIError
+}
+
+func (c *call) answer(result any, err *APIError) *Answer {
 	date := c.now
 	if c.sim.opt.Hooks.Skew != nil {
 		date = date.Add(c.sim.opt.Hooks.Skew())
 	}
-	out := Response{Status: http.StatusOK, Header: http.Header{}, Latency: c.latency, Drop: c.drop && err == nil}
-	out.Header.Set("X-Amzn-Requestid", c.requestID)
-	out.Header.Set("Date", date.UTC().Format(http.TimeFormat))
-	if err != nil && err.RetryAfter > 0 {
-		out.Header.Set("Retry-After", itoa(int(err.RetryAfter.Round(time.Second)/time.Second)))
+	return &Answer{Latency: c.latency, Drop: c.drop && err == nil, call: c, date: date, result: result, err: err}
+}
+
+// Write sends the answer in the protocol of the request. It needs nothing that changes, so the
+// owner calls it without its lock.
+func (a *Answer) Write(rw http.ResponseWriter) {
+	result, err := a.result, a.err
+	if later, ok := result.(deferred); ok && err == nil {
+		result, err = later()
 	}
+	h := rw.Header()
+	h["X-Amzn-Requestid"] = []string{a.call.requestID}
+	h["Date"] = []string{a.date.UTC().Format(http.TimeFormat)}
+	if err != nil && err.RetryAfter > 0 {
+		h.Set("Retry-After", itoa(int(math.Ceil(err.RetryAfter.Seconds()))))
+	}
+	status, body := a.call.render(h, result, err)
+	h["Content-Length"] = []string{itoa(len(body))}
+	rw.WriteHeader(status)
+	_, _ = rw.Write(body)
+}
+
+func (c *call) render(h http.Header, result any, err *APIError) (int, []byte) {
 	if c.json {
-		out.Header.Set("Content-Type", "application/x-amz-json-1.1")
+		h["Content-Type"] = []string{"application/x-amz-json-1.1"}
 		if err != nil {
 			code, status := jsonCode(err)
-			out.Status = status
-			out.Body, _ = json.Marshal(map[string]string{"__type": code, "message": err.Message})
-			return out
+			return status, marshal(map[string]string{"__type": code, "message": err.Message})
 		}
-		out.Body, _ = json.Marshal(result)
-		return out
+		return http.StatusOK, marshal(result)
 	}
-	out.Header.Set("Content-Type", "text/xml")
+	h["Content-Type"] = []string{"text/xml"}
 	if err != nil {
-		out.Status = err.Status
 		kind := "Sender"
 		if err.Status >= 500 {
 			kind = "Receiver"
 		}
-		out.Body, _ = xml.Marshal(errorResponse{Type: kind, Code: err.Code, Message: err.Message, RequestID: c.requestID})
-		return out
+		body, _ := xml.Marshal(errorResponse{Type: kind, Code: err.Code, Message: err.Message, RequestID: c.requestID})
+		return err.Status, body
 	}
-	out.Body = c.xmlBody(result)
-	return out
+	return http.StatusOK, c.xmlBody(result)
 }
 
 type errorResponse struct {
@@ -255,29 +283,38 @@ func isoTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z")
 
 // page cuts one page out of a listing. MaxItems defaults to 100, Marker is the offset, opaque to callers.
 func page[T any](c *call, items []T) (out []T, truncated bool, marker string, err *APIError) {
+	from, to, marker, err := c.pageOf(len(items))
+	if err != nil {
+		return nil, false, "", err
+	}
+	return items[from:to], marker != "", marker, nil
+}
+
+// pageOf gives the bounds of one page of n items, and the marker of the next.
+func (c *call) pageOf(n int) (from, to int, marker string, err *APIError) {
 	limit, offset := 100, 0
 	if v := c.form.Get("MaxItems"); v != "" {
-		n, ok := number(v)
-		if !ok || n < 1 || n > 1000 {
-			return nil, false, "", validation("MaxItems must be 1 to 1000")
+		got, ok := number(v)
+		if !ok || got < 1 || got > 1000 {
+			return 0, 0, "", validation("MaxItems must be 1 to 1000")
 		}
-		limit = n
+		limit = got
 	}
 	if v := c.form.Get("Marker"); v != "" {
-		n, ok := number(strings.TrimPrefix(v, "m-"))
+		got, ok := number(strings.TrimPrefix(v, "m-"))
 		if !ok || !strings.HasPrefix(v, "m-") {
-			return nil, false, "", validation("Invalid Marker.")
+			return 0, 0, "", validation("Invalid Marker.")
 		}
-		offset = min(n, len(items))
+		offset = min(got, n)
 	}
 	if c.cut { // the fault pagination-cut
-		return items[offset:min(offset+max(1, min(limit, len(items)/2)), len(items))], false, "", nil
+		return offset, min(offset+max(1, min(limit, n/2)), n), "", nil
 	}
-	end := min(offset+limit, len(items))
-	if end < len(items) {
-		truncated, marker = true, "m-"+itoa(end)
+	to = min(offset+limit, n)
+	if to < n {
+		marker = "m-" + itoa(to)
 	}
-	return items[offset:end], truncated, marker, nil
+	return offset, to, marker, nil
 }
 
 func number(s string) (int, bool) {

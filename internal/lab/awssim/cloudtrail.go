@@ -73,48 +73,61 @@ func lookupEvents(s *Sim, c *call) (any, *APIError) {
 	if in.StartTime != nil && in.EndTime != nil && *in.StartTime > *in.EndTime {
 		return nil, fail(http.StatusBadRequest, "InvalidTimeRangeException", "StartTime is after EndTime.")
 	}
-	before := len(s.trail)
-	records := s.trail
-	match := func(*Record) bool { return true }
+	key, value := "", ""
 	if len(in.LookupAttributes) == 1 {
-		key, value := in.LookupAttributes[0].AttributeKey, in.LookupAttributes[0].AttributeValue
-		m, ok := lookupMatch(key, value)
-		if !ok {
-			return nil, fail(http.StatusBadRequest, "InvalidLookupAttributesException", "Attribute %q is not known.", key)
-		}
-		match = m
-		if key == "AccessKeyId" {
-			records = s.byKey[value]
-			before = len(records)
-		}
+		key, value = in.LookupAttributes[0].AttributeKey, in.LookupAttributes[0].AttributeValue
 	}
+	w, ok := s.walk(key, value)
+	if !ok || key == "" && len(in.LookupAttributes) == 1 {
+		return nil, fail(http.StatusBadRequest, "InvalidLookupAttributesException", "Attribute %q is not known.", key)
+	}
+	before := w.len(&s.trail)
 	if in.NextToken != "" {
 		n, ok := decodeToken(in.NextToken)
-		if !ok || n > len(records) {
+		if !ok || n > before {
 			return nil, fail(http.StatusBadRequest, "InvalidNextTokenException", "NextToken is not one of ours.")
 		}
 		before = n
 	}
-	out := struct {
-		Events    []lookupEvent
-		NextToken string `json:",omitempty"`
-	}{Events: []lookupEvent{}}
 	if c.cut {
 		limit = max(1, limit/2)
 	}
+	region := s.trail.word(c.region)
+	var found []int64
+	next := ""
 	for i := before - 1; i >= 0; i-- {
-		r := records[i]
-		if r.At.Before(from.Add(-maxSkew)) {
+		e := w.at(&s.trail, i)
+		if e.time().Before(from.Add(-maxSkew)) {
 			break // records are in world order: everything earlier is older
 		}
-		if r.LoggedAt.Before(from) || r.LoggedAt.After(to) || r.Region != c.region || !match(r) || s.opt.Hooks.LogGap != nil && s.opt.Hooks.LogGap(r.At) {
+		logged := e.logged()
+		if logged.Before(from) || logged.After(to) || e.region != region || w.match != nil && !w.match(e) || s.opt.Hooks.LogGap != nil && s.opt.Hooks.LogGap(e.time()) {
 			continue
 		}
-		if len(out.Events) == limit {
+		if len(found) == limit {
 			if !c.cut {
-				out.NextToken = encodeToken(i + 1)
+				next = encodeToken(i + 1)
 			}
-			return out, nil
+			break
+		}
+		found = append(found, e.at)
+	}
+	return deferred(func() (any, *APIError) { return s.events(found, next) }), nil
+}
+
+// deferred is a result that is put together outside the owner's lock.
+type deferred func() (any, *APIError)
+
+// events reads the records of one page of a look-up.
+func (s *Sim) events(found []int64, next string) (any, *APIError) {
+	out := struct {
+		Events    []lookupEvent
+		NextToken string `json:",omitempty"`
+	}{Events: []lookupEvent{}, NextToken: next}
+	for _, at := range found {
+		r, err := s.opt.Journal.Record(at)
+		if err != nil {
+			return nil, fail(http.StatusInternalServerError, "InternalFailure", "the lab cannot read its trail")
 		}
 		out.Events = append(out.Events, s.event(r))
 	}
@@ -143,59 +156,11 @@ func epoch(seconds float64) time.Time {
 	return time.UnixMilli(int64(seconds * 1000)).UTC()
 }
 
-func lookupMatch(key, value string) (func(*Record) bool, bool) {
-	switch key {
-	case "AccessKeyId":
-		return func(*Record) bool { return true }, true // the index did it
-	case "EventId":
-		return func(r *Record) bool { return r.EventID == value }, true
-	case "EventName":
-		return func(r *Record) bool { return r.Action == value }, true
-	case "EventSource":
-		return func(r *Record) bool { return r.Service+".amazonaws.com" == value }, true
-	case "ReadOnly":
-		return func(r *Record) bool { return strconv.FormatBool(r.ReadOnly) == value }, true
-	case "Username":
-		return func(r *Record) bool { return r.username() == value }, true
-	case "ResourceName":
-		return func(r *Record) bool {
-			for _, res := range r.resources() {
-				if res.ResourceName == value {
-					return true
-				}
-			}
-			return false
-		}, true
-	case "ResourceType":
-		return func(r *Record) bool {
-			for _, res := range r.resources() {
-				if res.ResourceType == value {
-					return true
-				}
-			}
-			return false
-		}, true
-	default:
-		return nil, false
-	}
-}
-
-// username is what CloudTrail shows: the IAM user, or the session name of a role.
-func (r *Record) username() string {
-	if r.User != "" {
-		return r.User
-	}
-	if arn, _ := r.Identity["arn"].(string); arn != "" {
-		return arn[strings.LastIndexByte(arn, '/')+1:]
-	}
-	return ""
-}
-
 func (r *Record) resources() []lookupResource {
 	var out []lookupResource
-	for param, kind := range map[string]string{"userName": "AWS::IAM::User", "accessKeyId": "AWS::IAM::AccessKey", "roleName": "AWS::IAM::Role"} {
-		if v, ok := r.Params[param].(string); ok {
-			out = append(out, lookupResource{kind, v})
+	for _, k := range resourceKinds {
+		if v, ok := r.Params[k.param].(string); ok {
+			out = append(out, lookupResource{k.kind, v})
 		}
 	}
 	return out

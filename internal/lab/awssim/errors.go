@@ -32,8 +32,6 @@ func validation(format string, args ...any) *APIError {
 	return fail(http.StatusBadRequest, "ValidationError", format, args...)
 }
 
-func throttled() *APIError { return fail(http.StatusBadRequest, "Throttling", "Rate exceeded") }
-
 // jsonCode gives the name that AWS JSON 1.1 services use for a refusal, and its status. The Query
 // services and the JSON services disagree on both
 // (https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/CommonErrors.html).

@@ -79,34 +79,30 @@ func getAccountAuthorizationDetails(s *Sim, c *call) (any, *APIError) {
 		}
 		want = func(kind string) bool { return slices.Contains(filter, kind) }
 	}
-	var all []any
+	var users, groups, roles, policies []string
+	if want("User") {
+		users = inOrder(&s.userNames, s.live.Users)
+	}
+	if want("Group") {
+		groups = slices.Sorted(maps.Keys(s.live.Groups))
+	}
+	if want("Role") {
+		roles = inOrder(&s.roleNames, s.live.Roles)
+	}
 	attachments := map[string]int{}
-	for _, u := range sorted(s.live.Users) {
-		count(attachments, u.Attached)
-		if want("User") {
-			all = append(all, u)
-		}
-	}
-	for _, g := range sorted(s.live.Groups) {
-		count(attachments, g.Attached)
-		if want("Group") {
-			all = append(all, g)
-		}
-	}
-	for _, r := range sorted(s.live.Roles) {
-		count(attachments, r.Attached)
-		if want("Role") {
-			all = append(all, r)
-		}
-	}
 	if want("AWSManagedPolicy") {
-		for _, arn := range slices.Sorted(maps.Keys(attachments)) {
-			all = append(all, arn)
-		}
+		attachments = s.attachments()
+		policies = slices.Sorted(maps.Keys(attachments))
 	}
-	entries, truncated, marker, err := page(c, all)
+	from, to, marker, err := c.pageOf(len(users) + len(groups) + len(roles) + len(policies))
 	if err != nil {
 		return nil, err
+	}
+	// part gives what the page holds of the next list.
+	part := func(list []string) []string {
+		a, b := min(max(from, 0), len(list)), min(max(to, 0), len(list))
+		from, to = from-len(list), to-len(list)
+		return list[a:b]
 	}
 	out := struct {
 		UserDetailList  members[userDetail]
@@ -115,31 +111,50 @@ func getAccountAuthorizationDetails(s *Sim, c *call) (any, *APIError) {
 		Policies        members[managedDetail]
 		IsTruncated     bool
 		Marker          string `xml:",omitempty"`
-	}{IsTruncated: truncated, Marker: marker}
-	for _, e := range entries {
-		switch e := e.(type) {
-		case *User:
-			var tags members[tag]
-			for _, k := range slices.Sorted(maps.Keys(e.Tags)) {
-				tags.Member = append(tags.Member, tag{k, e.Tags[k]})
-			}
-			out.UserDetailList.Member = append(out.UserDetailList.Member, userDetail{"/", e.Name, e.ID, s.arn("user", e.Name), isoTime(e.Created),
-				inlineDetails(e.Inline), members[string]{e.Groups}, members[attachedPolicy]{attachedNames(e.Attached)}, tags})
-		case *Group:
-			out.GroupDetailList.Member = append(out.GroupDetailList.Member, groupDetail{"/", e.Name, e.ID, s.arn("group", e.Name), isoTime(e.Created),
-				inlineDetails(e.Inline), members[attachedPolicy]{attachedNames(e.Attached)}})
-		case *Role:
-			out.RoleDetailList.Member = append(out.RoleDetailList.Member, roleDetail{"/", e.Name, e.ID, s.arn("role", e.Name), isoTime(e.Created),
-				encodeDocument(e.Trust), inlineDetails(e.Inline), members[attachedPolicy]{attachedNames(e.Attached)}})
-		case string:
-			doc, _ := managed(e)
-			name := e[strings.LastIndexByte(e, '/')+1:]
-			out.Policies.Member = append(out.Policies.Member, managedDetail{PolicyName: name, PolicyId: uniqueID(s.opt.Salt, "ANPA", name), Arn: e, Path: "/",
-				DefaultVersionId: "v1", AttachmentCount: attachments[e], IsAttachable: true,
-				PolicyVersionList: members[policyVersion]{[]policyVersion{{encodeDocument(doc), "v1", true, isoTime(s.start)}}}})
+	}{IsTruncated: marker != "", Marker: marker}
+	for _, name := range part(users) {
+		u := s.live.Users[name]
+		var tags members[tag]
+		for _, k := range slices.Sorted(maps.Keys(u.Tags)) {
+			tags.Member = append(tags.Member, tag{k, u.Tags[k]})
 		}
+		out.UserDetailList.Member = append(out.UserDetailList.Member, userDetail{"/", name, u.ID, s.arn("user", name), isoTime(u.Created),
+			inlineDetails(u.Inline), members[string]{u.Groups}, members[attachedPolicy]{attachedNames(u.Attached)}, tags})
+	}
+	for _, name := range part(groups) {
+		g := s.live.Groups[name]
+		out.GroupDetailList.Member = append(out.GroupDetailList.Member, groupDetail{"/", name, g.ID, s.arn("group", name), isoTime(g.Created),
+			inlineDetails(g.Inline), members[attachedPolicy]{attachedNames(g.Attached)}})
+	}
+	for _, name := range part(roles) {
+		r := s.live.Roles[name]
+		out.RoleDetailList.Member = append(out.RoleDetailList.Member, roleDetail{"/", name, r.ID, s.arn("role", name), isoTime(r.Created),
+			encodeDocument(r.Trust), inlineDetails(r.Inline), members[attachedPolicy]{attachedNames(r.Attached)}})
+	}
+	for _, arn := range part(policies) {
+		doc, _ := managed(arn)
+		name := arn[strings.LastIndexByte(arn, '/')+1:]
+		out.Policies.Member = append(out.Policies.Member, managedDetail{PolicyName: name, PolicyId: uniqueID(s.opt.Salt, "ANPA", name), Arn: arn, Path: "/",
+			DefaultVersionId: "v1", AttachmentCount: attachments[arn], IsAttachable: true,
+			PolicyVersionList: members[policyVersion]{[]policyVersion{{encodeDocument(doc), "v1", true, isoTime(s.start)}}}})
 	}
 	return out, nil
+}
+
+// attachments counts what each managed policy is attached to. It walks the account: only a listing
+// of AWS's managed policies asks for it.
+func (s *Sim) attachments() map[string]int {
+	out := map[string]int{}
+	for _, u := range s.live.Users {
+		count(out, u.Attached)
+	}
+	for _, g := range s.live.Groups {
+		count(out, g.Attached)
+	}
+	for _, r := range s.live.Roles {
+		count(out, r.Attached)
+	}
+	return out
 }
 
 func count(into map[string]int, arns []string) {

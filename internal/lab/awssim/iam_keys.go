@@ -37,7 +37,7 @@ func getAccessKeyLastUsed(s *Sim, c *call) (any, *APIError) {
 		AccessKeyLastUsed used
 	}{k.User, used{ServiceName: "N/A", Region: "N/A"}}
 	if last, ok := s.lastUsed[k.ID]; ok {
-		out.AccessKeyLastUsed = used{isoTime(last.At), last.Service, last.Region}
+		out.AccessKeyLastUsed = used{isoTime(time.UnixMilli(last.ms)), s.trail.text[last.service], s.trail.text[last.region]}
 	}
 	return out, nil
 }
@@ -122,8 +122,7 @@ func updateAccessKey(s *Sim, c *call) (any, *APIError) {
 		c.same = true // the call succeeds and changes nothing
 		return nil, nil
 	}
-	k.Status = status
-	c.touch("key", k.ID)
+	s.changeKey(c, k).Status = status
 	return nil, nil
 }
 
@@ -133,7 +132,7 @@ func deleteAccessKey(s *Sim, c *call) (any, *APIError) {
 		return nil, err
 	}
 	now := c.now.UTC()
-	k.Status, k.Deleted = Deleted, &now
-	c.touch("key", k.ID)
+	gone := s.changeKey(c, k)
+	gone.Status, gone.Deleted = Deleted, &now
 	return nil, nil
 }

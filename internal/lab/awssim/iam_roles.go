@@ -40,7 +40,7 @@ func (s *Sim) namedRole(c *call) (*Role, *APIError) {
 }
 
 func listRoles(s *Sim, c *call) (any, *APIError) {
-	roles, truncated, marker, err := page(c, sorted(s.live.Roles))
+	roles, truncated, marker, err := page(c, inOrder(&s.roleNames, s.live.Roles))
 	if err != nil {
 		return nil, err
 	}
@@ -49,8 +49,8 @@ func listRoles(s *Sim, c *call) (any, *APIError) {
 		IsTruncated bool
 		Marker      string `xml:",omitempty"`
 	}{IsTruncated: truncated, Marker: marker}
-	for _, r := range roles {
-		out.Roles.Member = append(out.Roles.Member, s.roleXML(r))
+	for _, name := range roles {
+		out.Roles.Member = append(out.Roles.Member, s.roleXML(s.live.Roles[name]))
 	}
 	return out, nil
 }
@@ -84,6 +84,7 @@ func createRole(s *Sim, c *call) (any, *APIError) {
 		r.MaxSeconds = n
 	}
 	s.live.Roles[name] = r
+	s.roleNames.drop()
 	c.touch("role", name)
 	c.elements = map[string]any{"role": map[string]any{"roleName": name, "roleId": r.ID, "arn": s.arn("role", name)}}
 	return struct{ Role roleXML }{s.roleXML(r)}, nil
@@ -98,6 +99,7 @@ func deleteRole(s *Sim, c *call) (any, *APIError) {
 		return nil, fail(http.StatusConflict, "DeleteConflict", "Cannot delete entity, must delete or detach policies first.")
 	}
 	delete(s.live.Roles, r.Name)
+	s.roleNames.drop()
 	c.touch("role", r.Name)
 	return nil, nil
 }
@@ -111,8 +113,7 @@ func updateAssumeRolePolicy(s *Sim, c *call) (any, *APIError) {
 	if err != nil {
 		return nil, err
 	}
-	r.Trust = doc
-	c.touch("role", r.Name)
+	s.changeRole(c, r).Trust = doc
 	return nil, nil
 }
 
@@ -142,8 +143,12 @@ func putRolePolicy(s *Sim, c *call) (any, *APIError) {
 	if err != nil {
 		return nil, err
 	}
-	c.touch("role", r.Name)
-	return nil, putInline(s, c, &r.Inline)
+	name, doc, err := s.newInline(c, r.Inline)
+	if err == nil && !c.same {
+		n := s.changeRole(c, r)
+		n.Inline = withInline(n.Inline, name, doc)
+	}
+	return nil, err
 }
 
 func deleteRolePolicy(s *Sim, c *call) (any, *APIError) {
@@ -154,8 +159,7 @@ func deleteRolePolicy(s *Sim, c *call) (any, *APIError) {
 	if _, ok := r.Inline[c.form.Get("PolicyName")]; !ok {
 		return nil, noSuchPolicy(c.form.Get("PolicyName"))
 	}
-	delete(r.Inline, c.form.Get("PolicyName"))
-	c.touch("role", r.Name)
+	delete(s.changeRole(c, r).Inline, c.form.Get("PolicyName"))
 	return nil, nil
 }
 
@@ -172,8 +176,12 @@ func attachRolePolicy(s *Sim, c *call) (any, *APIError) {
 	if err != nil {
 		return nil, err
 	}
-	c.touch("role", r.Name)
-	return nil, attach(s, c, &r.Attached)
+	arn, err := s.attachable(c, r.Attached)
+	if err == nil && !c.same {
+		n := s.changeRole(c, r)
+		n.Attached = append(n.Attached, arn)
+	}
+	return nil, err
 }
 
 func detachRolePolicy(s *Sim, c *call) (any, *APIError) {
@@ -181,8 +189,11 @@ func detachRolePolicy(s *Sim, c *call) (any, *APIError) {
 	if err != nil {
 		return nil, err
 	}
-	c.touch("role", r.Name)
-	return nil, detach(c, &r.Attached)
+	rest, err := detached(c, r.Attached)
+	if err == nil {
+		s.changeRole(c, r).Attached = rest
+	}
+	return nil, err
 }
 
 // roleOfARN gives the name in arn:aws:iam::<account>:role/<name>.

@@ -58,7 +58,7 @@ func listUsers(s *Sim, c *call) (any, *APIError) {
 	if !c.network {
 		return nil, nil // the world's actors only want to know whether they may
 	}
-	users, truncated, marker, err := page(c, sorted(s.live.Users))
+	users, truncated, marker, err := page(c, inOrder(&s.userNames, s.live.Users))
 	if err != nil {
 		return nil, err
 	}
@@ -67,8 +67,8 @@ func listUsers(s *Sim, c *call) (any, *APIError) {
 		IsTruncated bool
 		Marker      string `xml:",omitempty"`
 	}{IsTruncated: truncated, Marker: marker}
-	for _, u := range users {
-		out.Users.Member = append(out.Users.Member, s.userXML(u))
+	for _, name := range users {
+		out.Users.Member = append(out.Users.Member, s.userXML(s.live.Users[name]))
 	}
 	return out, nil
 }
@@ -83,6 +83,7 @@ func createUser(s *Sim, c *call) (any, *APIError) {
 	}
 	u := &User{Name: name, ID: uniqueID(s.opt.Salt, "AIDA", name), Created: c.now.UTC()}
 	s.live.Users[name] = u
+	s.userNames.drop()
 	c.touch("user", name)
 	c.elements = map[string]any{"user": map[string]any{"userName": name, "userId": u.ID, "arn": s.arn("user", name), "createDate": isoTime(c.now)}}
 	return struct{ User userXML }{s.userXML(u)}, nil
@@ -97,11 +98,12 @@ func deleteUser(s *Sim, c *call) (any, *APIError) {
 		return nil, fail(http.StatusConflict, "DeleteConflict", "Cannot delete entity, must delete or detach everything it has first.")
 	}
 	delete(s.live.Users, u.Name)
+	s.userNames.drop()
 	c.touch("user", u.Name)
 	return nil, nil
 }
 
-type names struct {
+type policyNames struct {
 	PolicyNames members[string]
 	IsTruncated bool
 	Marker      string `xml:",omitempty"`
@@ -109,7 +111,7 @@ type names struct {
 
 func inlineNames(c *call, inline map[string]string) (any, *APIError) {
 	list, truncated, marker, err := page(c, slices.Sorted(maps.Keys(inline)))
-	return names{members[string]{list}, truncated, marker}, err
+	return policyNames{members[string]{list}, truncated, marker}, err
 }
 
 func listUserPolicies(s *Sim, c *call) (any, *APIError) {
@@ -149,19 +151,25 @@ func (s *Sim) checkedDocument(c *call) (string, *APIError) {
 	return text, nil
 }
 
-func putInline(s *Sim, c *call, inline *map[string]string) *APIError {
-	doc, err := s.checkedDocument(c)
-	if err != nil {
-		return err
+// newInline reads the document of a put. A document that is there already changes nothing.
+func (s *Sim) newInline(c *call, inline map[string]string) (name, doc string, err *APIError) {
+	if doc, err = s.checkedDocument(c); err != nil {
+		return "", "", err
 	}
-	if c.form.Get("PolicyName") == "" {
-		return validation("PolicyName is missing")
+	if name = c.form.Get("PolicyName"); name == "" {
+		return "", "", validation("PolicyName is missing")
 	}
-	if *inline == nil {
-		*inline = map[string]string{}
+	had, ok := inline[name]
+	c.same = ok && had == doc
+	return name, doc, nil
+}
+
+func withInline(inline map[string]string, name, doc string) map[string]string {
+	if inline == nil {
+		inline = map[string]string{}
 	}
-	(*inline)[c.form.Get("PolicyName")] = doc
-	return nil
+	inline[name] = doc
+	return inline
 }
 
 func putUserPolicy(s *Sim, c *call) (any, *APIError) {
@@ -169,8 +177,12 @@ func putUserPolicy(s *Sim, c *call) (any, *APIError) {
 	if err != nil {
 		return nil, err
 	}
-	c.touch("user", u.Name)
-	return nil, putInline(s, c, &u.Inline)
+	name, doc, err := s.newInline(c, u.Inline)
+	if err == nil && !c.same {
+		n := s.changeUser(c, u)
+		n.Inline = withInline(n.Inline, name, doc)
+	}
+	return nil, err
 }
 
 func deleteUserPolicy(s *Sim, c *call) (any, *APIError) {
@@ -181,8 +193,7 @@ func deleteUserPolicy(s *Sim, c *call) (any, *APIError) {
 	if _, ok := u.Inline[c.form.Get("PolicyName")]; !ok {
 		return nil, noSuchPolicy(c.form.Get("PolicyName"))
 	}
-	delete(u.Inline, c.form.Get("PolicyName"))
-	c.touch("user", u.Name)
+	delete(s.changeUser(c, u).Inline, c.form.Get("PolicyName"))
 	return nil, nil
 }
 
@@ -205,24 +216,22 @@ func listAttachedUserPolicies(s *Sim, c *call) (any, *APIError) {
 	return attachedList(c, u.Attached)
 }
 
-func attach(s *Sim, c *call, attached *[]string) *APIError {
-	arn := c.form.Get("PolicyArn")
+// attachable checks what is to be attached. One that is attached already changes nothing.
+func (s *Sim) attachable(c *call, attached []string) (arn string, err *APIError) {
+	arn = c.form.Get("PolicyArn")
 	if s.managedDocument(arn) == nil {
-		return noSuchEntity("Policy %s does not exist or is not attachable.", arn)
+		return "", noSuchEntity("Policy %s does not exist or is not attachable.", arn)
 	}
-	if !slices.Contains(*attached, arn) {
-		*attached = append(*attached, arn)
-	}
-	return nil
+	c.same = slices.Contains(attached, arn)
+	return arn, nil
 }
 
-func detach(c *call, attached *[]string) *APIError {
-	i := slices.Index(*attached, c.form.Get("PolicyArn"))
+func detached(c *call, attached []string) (rest []string, err *APIError) {
+	i := slices.Index(attached, c.form.Get("PolicyArn"))
 	if i < 0 {
-		return noSuchEntity("Policy %s was not found.", c.form.Get("PolicyArn"))
+		return nil, noSuchEntity("Policy %s was not found.", c.form.Get("PolicyArn"))
 	}
-	*attached = slices.Delete(*attached, i, i+1)
-	return nil
+	return slices.Delete(slices.Clone(attached), i, i+1), nil
 }
 
 func attachUserPolicy(s *Sim, c *call) (any, *APIError) {
@@ -230,8 +239,12 @@ func attachUserPolicy(s *Sim, c *call) (any, *APIError) {
 	if err != nil {
 		return nil, err
 	}
-	c.touch("user", u.Name)
-	return nil, attach(s, c, &u.Attached)
+	arn, err := s.attachable(c, u.Attached)
+	if err == nil && !c.same {
+		n := s.changeUser(c, u)
+		n.Attached = append(n.Attached, arn)
+	}
+	return nil, err
 }
 
 func detachUserPolicy(s *Sim, c *call) (any, *APIError) {
@@ -239,8 +252,11 @@ func detachUserPolicy(s *Sim, c *call) (any, *APIError) {
 	if err != nil {
 		return nil, err
 	}
-	c.touch("user", u.Name)
-	return nil, detach(c, &u.Attached)
+	rest, err := detached(c, u.Attached)
+	if err == nil {
+		s.changeUser(c, u).Attached = rest
+	}
+	return nil, err
 }
 
 type groupXML struct {
@@ -287,8 +303,7 @@ func deleteLoginProfile(s *Sim, c *call) (any, *APIError) {
 	if !u.LoginProfile {
 		return nil, noSuchEntity("Login Profile for User %s cannot be found.", u.Name)
 	}
-	u.LoginProfile = false
-	c.touch("user", u.Name)
+	s.changeUser(c, u).LoginProfile = false
 	return nil, nil
 }
 

@@ -3,37 +3,41 @@ package awssim
 import (
 	"encoding/json"
 	"maps"
+	"strings"
 	"time"
 )
 
 // Record is one call as the log has it. It is what the trail file holds, CloudTrail events are
-// rendered from it, and the oracle counts it. It never carries a secret.
+// rendered from it, and the oracle counts it. It never carries a secret. A field that is added is
+// written by AppendJSON too.
 type Record struct {
-	Seq       int64          `json:"seq"`
-	At        time.Time      `json:"at"`
-	LoggedAt  time.Time      `json:"logged_at"` // with the provider's clock skew
-	EventID   string         `json:"event_id"`
-	RequestID string         `json:"request_id"`
-	KeyID     string         `json:"key_id"`
-	Identity  map[string]any `json:"identity,omitempty"`
-	User      string         `json:"user,omitempty"`
-	Service   string         `json:"service"`
-	Action    string         `json:"action"`
-	Region    string         `json:"region"`
-	SourceIP  string         `json:"source_ip"`
-	ASN       int            `json:"asn,omitempty"`
-	UserAgent string         `json:"user_agent,omitempty"`
-	ReadOnly  bool           `json:"read_only,omitempty"`
-	Params    map[string]any `json:"params,omitempty"`
-	Elements  map[string]any `json:"elements,omitempty"`
-	Code      string         `json:"code,omitempty"`
-	Message   string         `json:"message,omitempty"`
-	Label     string         `json:"label"`
-	Source    string         `json:"source,omitempty"`
-	Verb      string         `json:"verb,omitempty"`
-	TargetKey string         `json:"target_key,omitempty"`
-	Lost      bool           `json:"lost,omitempty"` // the effect was made, the answer was cut
-	Same      bool           `json:"same,omitempty"` // it succeeded and changed nothing: the state was there
+	Seq       int64           `json:"seq"`
+	At        time.Time       `json:"at"`
+	LoggedAt  time.Time       `json:"logged_at"` // with the provider's clock skew
+	EventID   string          `json:"event_id"`
+	RequestID string          `json:"request_id"`
+	KeyID     string          `json:"key_id"`
+	Identity  json.RawMessage `json:"identity,omitempty"`
+	User      string          `json:"user,omitempty"`
+	Username  string          `json:"username,omitempty"` // as CloudTrail shows it: the user, or the session name of a role
+	Service   string          `json:"service"`
+	Action    string          `json:"action"`
+	Region    string          `json:"region"`
+	SourceIP  string          `json:"source_ip"`
+	ASN       int             `json:"asn,omitempty"`
+	UserAgent string          `json:"user_agent,omitempty"`
+	ReadOnly  bool            `json:"read_only,omitempty"`
+	Params    map[string]any  `json:"params,omitempty"`
+	Elements  map[string]any  `json:"elements,omitempty"`
+	Code      string          `json:"code,omitempty"`
+	Message   string          `json:"message,omitempty"`
+	Label     string          `json:"label"`
+	Source    string          `json:"source,omitempty"`
+	Verb      string          `json:"verb,omitempty"`
+	TargetKey string          `json:"target_key,omitempty"`
+	Lost      bool            `json:"lost,omitempty"` // the effect was made, the answer was cut
+	Same      bool            `json:"same,omitempty"` // it succeeded and changed nothing: the state was there
+	Stop      string          `json:"stop,omitempty"` // in-flight or during: it came while its caller was told to wait, see stops
 }
 
 // Result is ok, denied, throttled or failed, as the oracle says it.
@@ -50,10 +54,10 @@ func (r *Record) Result() string {
 	}
 }
 
+// lastUse is the last use of a key; service and region are words of the trail.
 type lastUse struct {
-	At      time.Time
-	Service string
-	Region  string
+	ms              int64
+	service, region uint32
 }
 
 func (c *call) record(err *APIError) *Record {
@@ -62,7 +66,7 @@ func (c *call) record(err *APIError) *Record {
 	r := &Record{
 		Seq: s.seq, At: c.now, LoggedAt: c.now, EventID: uuid(s.opt.Salt, "event", s.seq), RequestID: c.requestID, KeyID: c.keyID,
 		Service: c.service, Action: c.action, Region: c.region, SourceIP: c.ip, ASN: c.asn, UserAgent: c.agent,
-		ReadOnly: c.op.read, Params: c.params(), Label: label, Source: source, Verb: c.verb(), TargetKey: c.target, Lost: c.drop && err == nil, Same: c.same,
+		ReadOnly: c.op.read, Params: c.params(), Label: label, Source: source, Verb: c.verb(), TargetKey: c.target, Lost: c.drop && err == nil, Same: c.same, Stop: c.stop,
 	}
 	if r.TargetKey == "" {
 		r.TargetKey, _ = c.elements["_target"].(string)
@@ -74,7 +78,7 @@ func (c *call) record(err *APIError) *Record {
 		r.LoggedAt = c.now.Add(s.opt.Hooks.Skew())
 	}
 	if c.who != nil {
-		r.Identity, r.User = s.identity(c.who, c.keyID), c.who.user
+		r.Identity, r.User, r.Username = s.identity(c.who, c.keyID), c.who.user, c.who.username()
 	}
 	if err != nil {
 		r.Code, r.Message = err.Code, err.Message
@@ -87,16 +91,43 @@ func (c *call) record(err *APIError) *Record {
 	return r
 }
 
+// username is what CloudTrail shows: the IAM user, or the session name of a role.
+func (p *principal) username() string {
+	if p.user != "" {
+		return p.user
+	}
+	return p.arn[strings.LastIndexByte(p.arn, '/')+1:]
+}
+
+func (r *Record) username() string {
+	if r.Username != "" {
+		return r.Username
+	}
+	return r.User
+}
+
+// rendered is the userIdentity of a key in JSON, for the principal it was made for.
+type rendered struct {
+	id   string
+	json json.RawMessage
+}
+
+// cached bounds what is kept only to save work: the identities of keys that call, and parsed
+// policies. At the bound it is dropped as a whole.
+const cached = 4096
+
 // identity is CloudTrail's userIdentity
 // (https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-user-identity.html).
-// Records of one key share one value: an attacker tries it a hundred thousand times.
-func (s *Sim) identity(p *principal, keyID string) map[string]any {
-	if id, ok := s.identities[keyID]; ok && id["principalId"] == p.id {
-		return id
+func (s *Sim) identity(p *principal, keyID string) json.RawMessage {
+	if got, ok := s.identities[keyID]; ok && got.id == p.id {
+		return got.json
 	}
-	id := s.newIdentity(p, keyID)
-	s.identities[keyID] = id
-	return id
+	if len(s.identities) >= cached {
+		clear(s.identities)
+	}
+	out := rendered{p.id, marshal(s.newIdentity(p, keyID))}
+	s.identities[keyID] = out
+	return out.json
 }
 
 func (s *Sim) newIdentity(p *principal, keyID string) map[string]any {
@@ -149,20 +180,4 @@ func (c *call) params() map[string]any {
 		return nil
 	}
 	return out
-}
-
-// append adds a record to the trail and its indexes. Records come in world order, except the past
-// a scenario starts with, which is put in before anything else.
-func (s *Sim) append(r *Record) {
-	if r.Identity == nil {
-		return // a caller nobody knows leaves no event
-	}
-	s.trail = append(s.trail, r)
-	s.byKey[r.KeyID] = append(s.byKey[r.KeyID], r)
-	if r.Code == "InvalidClientTokenId" || r.Code == "SignatureDoesNotMatch" {
-		return // not authenticated: last-used does not move
-	}
-	if last := s.lastUsed[r.KeyID]; r.At.After(last.At) {
-		s.lastUsed[r.KeyID] = lastUse{r.At, r.Service, r.Region}
-	}
 }

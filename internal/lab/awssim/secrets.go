@@ -58,8 +58,10 @@ func (s *Sim) secret(id string) *StoredSecret {
 	if !strings.HasPrefix(id, "arn:") {
 		return nil
 	}
-	for _, sec := range s.live.Secrets {
-		if sec.ARN == id {
+	// …:secret:NAME-xxxxxx: the name may hold hyphens, the six characters do not.
+	_, name, _ := strings.Cut(id, ":secret:")
+	if i := strings.LastIndexByte(name, '-'); i > 0 {
+		if sec := s.live.Secrets[name[:i]]; sec != nil && sec.ARN == id {
 			return sec
 		}
 	}
@@ -97,6 +99,7 @@ func createSecret(s *Sim, c *call) (any, *APIError) {
 	if sec := s.live.Secrets[in.Name]; sec != nil {
 		v := sec.version(in.ClientRequestToken)
 		if v != nil && s.same(v, in.value()) {
+			c.same = true
 			return map[string]any{"ARN": sec.ARN, "Name": sec.Name, "VersionId": v.ID}, nil
 		}
 		return nil, fail(http.StatusBadRequest, "ResourceExistsException", "The operation failed because the secret %s already exists.", in.Name)
@@ -201,8 +204,10 @@ func putSecretValue(s *Sim, c *call) (any, *APIError) {
 			return nil, err
 		}
 		c.touch("secret", sec.Name)
+	default:
+		c.same = true
 	}
-	return map[string]any{"ARN": sec.ARN, "Name": sec.Name, "VersionId": v.ID, "VersionStages": v.Stages}, nil
+	return map[string]any{"ARN": sec.ARN, "Name": sec.Name, "VersionId": v.ID, "VersionStages": slices.Clone(v.Stages)}, nil
 }
 
 func getSecretValue(s *Sim, c *call) (any, *APIError) {
@@ -224,7 +229,7 @@ func getSecretValue(s *Sim, c *call) (any, *APIError) {
 	if oerr != nil || len(plain) == 0 {
 		return nil, fail(http.StatusInternalServerError, "InternalServiceError", "the lab cannot open the value")
 	}
-	out := map[string]any{"ARN": sec.ARN, "Name": sec.Name, "VersionId": v.ID, "VersionStages": v.Stages, "CreatedDate": seconds(v.Created)}
+	out := map[string]any{"ARN": sec.ARN, "Name": sec.Name, "VersionId": v.ID, "VersionStages": slices.Clone(v.Stages), "CreatedDate": seconds(v.Created)}
 	if plain[0] == 's' {
 		out["SecretString"] = string(plain[1:])
 	} else {
@@ -242,7 +247,7 @@ func describeSecret(s *Sim, c *call) (any, *APIError) {
 	stages := map[string][]string{}
 	for _, v := range sec.Versions {
 		if len(v.Stages) > 0 {
-			stages[v.ID] = v.Stages
+			stages[v.ID] = slices.Clone(v.Stages)
 		}
 	}
 	return map[string]any{"ARN": sec.ARN, "Name": sec.Name, "CreatedDate": seconds(sec.Created), "LastChangedDate": seconds(sec.Changed),
@@ -272,9 +277,13 @@ func updateSecretVersionStage(s *Sim, c *call) (any, *APIError) {
 	case to == nil && in.VersionStage == current:
 		return nil, fail(http.StatusBadRequest, "InvalidParameterException", "You can't remove AWSCURRENT without moving it.")
 	}
-	sec.move(in.VersionStage, to)
-	sec.Changed = c.now.UTC()
-	c.touch("secret", sec.Name)
+	if was == to {
+		c.same = true
+	} else {
+		sec.move(in.VersionStage, to)
+		sec.Changed = c.now.UTC()
+		c.touch("secret", sec.Name)
+	}
 	return map[string]any{"ARN": sec.ARN, "Name": sec.Name}, nil
 }
 
@@ -287,7 +296,7 @@ func listSecretVersionIds(s *Sim, c *call) (any, *APIError) {
 	var list []map[string]any
 	for _, v := range sec.Versions {
 		if len(v.Stages) > 0 || in.IncludeDeprecated {
-			list = append(list, map[string]any{"VersionId": v.ID, "VersionStages": v.Stages, "CreatedDate": seconds(v.Created)})
+			list = append(list, map[string]any{"VersionId": v.ID, "VersionStages": slices.Clone(v.Stages), "CreatedDate": seconds(v.Created)})
 		}
 	}
 	return map[string]any{"ARN": sec.ARN, "Name": sec.Name, "Versions": list}, nil

@@ -14,7 +14,7 @@ func (s *Sim) AddUser(name string, created time.Time, policies ...string) error 
 	u := s.live.Users[name]
 	if u == nil {
 		u = &User{Name: name, ID: uniqueID(s.opt.Salt, "AIDA", name), Created: created.UTC()}
-		s.live.Users[name] = u
+		s.live.Users[name], s.auth.State.Users[name] = u, u
 	}
 	for _, p := range policies {
 		arn := managedPrefix + p
@@ -25,7 +25,6 @@ func (s *Sim) AddUser(name string, created time.Time, policies ...string) error 
 			u.Attached = append(u.Attached, arn)
 		}
 	}
-	s.inForce("user", name)
 	return nil
 }
 
@@ -53,8 +52,7 @@ func (s *Sim) AddRole(name, trust string, created time.Time, policies ...string)
 	for _, p := range policies {
 		r.Attached = append(r.Attached, managedPrefix+p)
 	}
-	s.live.Roles[name] = r
-	s.inForce("role", name)
+	s.live.Roles[name], s.auth.State.Roles[name] = r, r
 	return nil
 }
 
@@ -62,7 +60,7 @@ func (s *Sim) AddRole(name, trust string, created time.Time, policies ...string)
 func (s *Sim) AddKey(user string, created time.Time, status string) string {
 	k := s.addKey(user, created, "scenario")
 	k.Status = status
-	s.inForce("key", k.ID)
+	s.auth.State.Keys[k.ID] = k
 	return k.ID
 }
 
@@ -94,18 +92,9 @@ func (s *Sim) PastCall(a Actor, service, action string, at time.Time) {
 		region = s.opt.Region
 	}
 	r := &Record{Seq: s.seq, At: at.UTC(), LoggedAt: at.UTC(), EventID: uuid(s.opt.Salt, "event", s.seq), RequestID: uuid(s.opt.Salt, "request", s.seq),
-		KeyID: a.KeyID, Identity: s.identity(s.userPrincipal(k.User), a.KeyID), User: k.User, Service: service, Action: action, Region: region,
+		KeyID: a.KeyID, Identity: s.identity(s.userPrincipal(k.User), a.KeyID), User: k.User, Username: k.User, Service: service, Action: action, Region: region,
 		SourceIP: a.SourceIP, ASN: a.ASN, UserAgent: a.UserAgent, ReadOnly: readLooking(action), Label: a.Label, Source: a.Source}
-	s.append(r)
-	if s.opt.Hooks.Record != nil {
-		s.opt.Hooks.Record(r, nil)
-	}
-}
-
-func (s *Sim) inForce(kind, id string) {
-	if err := s.auth.State.apply(s.live.object(kind, id)); err != nil {
-		panic("awssim: " + err.Error())
-	}
+	s.append(r, s.opt.Journal.Append(r, nil))
 }
 
 // Secret gives the secret of a key id and, for sessions, its token. Only for the owner's own use:

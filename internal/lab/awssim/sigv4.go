@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -59,13 +60,37 @@ func parseAuthorization(h string) (signature, bool) {
 	return s, s.keyID != "" && s.value != "" && slices.Contains(s.headers, "host")
 }
 
-// verify checks the signature of a request under a secret.
-func (s signature) verify(r *http.Request, body []byte, secret string) bool {
+// signingKeys keeps derived keys: who calls once, calls again. Safe for concurrent use.
+type signingKeys struct {
+	mu   sync.Mutex
+	keys map[[4]string][]byte
+}
+
+// key derives what a signature of this scope is made with.
+func (k *signingKeys) key(salt []byte, s signature) []byte {
+	scope := [4]string{s.keyID, s.date, s.region, s.service}
+	k.mu.Lock()
+	key, ok := k.keys[scope]
+	k.mu.Unlock()
+	if ok {
+		return key
+	}
+	key = mac(mac(mac(mac([]byte("AWS4"+secretOf(salt, s.keyID)), s.date), s.region), s.service), termination)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.keys == nil || len(k.keys) >= cached {
+		k.keys = map[[4]string][]byte{}
+	}
+	k.keys[scope] = key
+	return key
+}
+
+// verify checks the signature of a request under a derived key.
+func (s signature) verify(r *http.Request, body []byte, key []byte) bool {
 	date := r.Header.Get("X-Amz-Date")
 	scope := s.date + "/" + s.region + "/" + s.service + "/" + termination
 	hashed := sha256.Sum256([]byte(s.canonical(r, body)))
 	text := algorithm + "\n" + date + "\n" + scope + "\n" + hex.EncodeToString(hashed[:])
-	key := mac(mac(mac(mac([]byte("AWS4"+secret), s.date), s.region), s.service), termination)
 	want := hex.EncodeToString(mac(key, text))
 	return subtle.ConstantTimeCompare([]byte(want), []byte(s.value)) == 1
 }

@@ -1,8 +1,6 @@
 package awssim
 
 import (
-	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -15,12 +13,6 @@ import (
 // Rungs of the kill ladder, as KeepAlive names them.
 var rungLevel = map[string]int{"key": 1, "sessions": 2, "principal": 3, "network-bind": 4, "never": 9}
 
-// Rate is a limit of Count calls in Per.
-type Rate struct {
-	Count int
-	Per   time.Duration
-}
-
 // Options describe the account.
 type Options struct {
 	Account     string
@@ -29,9 +21,10 @@ type Options struct {
 	Now         func() time.Time
 	Propagation func() time.Duration
 	KeysPerUser int             // 2 in AWS; inactive keys count
-	Limits      map[string]Rate // "iam" or "iam:ListUsers"; none = unlimited
+	Limits      map[string]Rate // "iam", "iam.write" (what changes something) or "iam:ListUsers"; none = unlimited
 	Retention   time.Duration   // of LookupEvents; 90 days in AWS
 	EngineIP    string          // source address of what comes over the network
+	Journal     Journal
 	Hooks       Hooks
 }
 
@@ -45,8 +38,6 @@ type Hooks struct {
 	Skew func() time.Duration
 	// LogGap tells whether the log has nothing for a time.
 	LogGap func(time.Time) bool
-	// Record gets every finished call with the objects it changed, before the answer is sent.
-	Record func(*Record, []Put)
 }
 
 // Call is what a hook sees of a call.
@@ -76,15 +67,17 @@ type Sim struct {
 	live       *State
 	auth       replica
 	start      time.Time
-	byUser     map[string]map[string]bool
-	trail      []*Record
-	byKey      map[string][]*Record
+	byUser     map[string][]string // key ids
+	userNames  names
+	roleNames  names
+	trail      trail
 	lastUsed   map[string]lastUse
-	buckets    map[string]*bucket
+	limits     limits
 	docs       map[string]*policy.Document
+	signing    signingKeys
 	seq        int64
 	engine     map[string]bool // users of the engine
-	identities map[string]map[string]any
+	identities map[string]rendered
 }
 
 // New makes an empty account.
@@ -103,8 +96,8 @@ func New(opt Options) *Sim {
 	}
 	return &Sim{
 		opt: opt, live: newState(), auth: replica{State: newState()}, start: opt.Now(),
-		byUser: map[string]map[string]bool{}, byKey: map[string][]*Record{}, lastUsed: map[string]lastUse{},
-		buckets: map[string]*bucket{}, docs: map[string]*policy.Document{}, engine: map[string]bool{}, identities: map[string]map[string]any{},
+		byUser: map[string][]string{}, trail: newTrail(), lastUsed: map[string]lastUse{}, limits: newLimits(opt.Limits),
+		docs: map[string]*policy.Document{}, engine: map[string]bool{}, identities: map[string]rendered{},
 	}
 }
 
@@ -115,45 +108,65 @@ func (s *Sim) Account() string { return s.opt.Account }
 type Request struct {
 	*http.Request
 	Body []byte
-	Wall time.Time
+	Wall time.Time // when it arrived
 }
 
-// Response is what to send. Latency and Drop are the owner's to carry out, outside its lock.
-type Response struct {
-	Status  int
-	Header  http.Header
-	Body    []byte
-	Latency time.Duration
-	Drop    bool
+// Incoming is a request that was read: what it asks for, and whether its signature is right.
+type Incoming struct {
+	call   *call
+	err    *APIError // what is wrong with its form
+	sig    signature
+	signed time.Time
+	token  string
+	wall   time.Time
+	genuine,
+	dated bool
+}
+
+// Read reads a request and checks its signature. It needs nothing of the account's state, so the
+// owner calls it without its lock, for many requests at once.
+func (s *Sim) Read(r Request) *Incoming {
+	in := &Incoming{call: &call{sim: s, network: true, ip: s.opt.EngineIP, agent: r.UserAgent(), arrived: r.Wall}, wall: r.Wall,
+		token: r.Header.Get("X-Amz-Security-Token")}
+	c := in.call
+	if in.err = c.parse(r); in.err != nil {
+		return in
+	}
+	var ok bool
+	if in.sig, ok = parseAuthorization(r.Header.Get("Authorization")); !ok {
+		in.err = fail(http.StatusBadRequest, "IncompleteSignature", "Authorization header is not a Signature Version 4 header")
+		if r.Header.Get("Authorization") == "" {
+			in.err = fail(http.StatusForbidden, "MissingAuthenticationToken", "Request is missing Authentication Token")
+		}
+		return in
+	}
+	c.region, c.keyID = in.sig.region, in.sig.keyID
+	signed, err := time.Parse(amzDate, r.Header.Get("X-Amz-Date"))
+	in.signed, in.dated = signed, err == nil && signed.Format("20060102") == in.sig.date
+	in.genuine = in.dated && in.sig.verify(r.Request, r.Body, s.signing.key(s.opt.Salt, in.sig))
+	return in
 }
 
 // Serve answers one HTTP request.
-func (s *Sim) Serve(r Request) Response {
-	c := &call{sim: s, now: s.opt.Now(), network: true, ip: s.opt.EngineIP, agent: r.UserAgent()}
+func (s *Sim) Serve(in *Incoming) *Answer {
+	c := in.call
+	c.now = s.opt.Now()
 	s.seq++
 	c.requestID = uuid(s.opt.Salt, "request", s.seq)
 	if err := s.auth.catchUp(c.now); err != nil {
-		return c.respond(nil, fail(http.StatusInternalServerError, "ServiceFailure", "lab state is damaged"))
+		return c.answer(nil, fail(http.StatusInternalServerError, "ServiceFailure", "lab state is damaged"))
 	}
-	if err := c.parse(r); err != nil {
-		return c.respond(nil, err)
+	if in.err != nil {
+		return c.answer(nil, in.err)
 	}
-	sig, ok := parseAuthorization(r.Header.Get("Authorization"))
-	if !ok {
-		if r.Header.Get("Authorization") == "" {
-			return c.respond(nil, fail(http.StatusForbidden, "MissingAuthenticationToken", "Request is missing Authentication Token"))
-		}
-		return c.respond(nil, fail(http.StatusBadRequest, "IncompleteSignature", "Authorization header is not a Signature Version 4 header"))
-	}
-	c.region, c.keyID = sig.region, sig.keyID
-	if err := s.authenticate(c, r, sig); err != nil {
+	if err := s.authenticate(c, in); err != nil {
 		if c.who != nil {
 			_ = s.finish(c, err)
 		}
-		return c.respond(nil, err)
+		return c.answer(nil, err)
 	}
 	result, err := s.run(c)
-	return c.respond(result, err)
+	return c.answer(result, err)
 }
 
 // Actor is who makes an in-process call: the simulated world's own users of keys.
@@ -198,29 +211,27 @@ func (s *Sim) Invoke(a Actor, service, action string, form url.Values) (code str
 
 // authenticate checks date, key and signature, in AWS's order: an unknown or dead key is told
 // apart from a wrong secret, which proves that the key lives.
-func (s *Sim) authenticate(c *call, r Request, sig signature) *APIError {
-	signed, err := time.Parse(amzDate, r.Header.Get("X-Amz-Date"))
-	if err != nil || signed.Format("20060102") != sig.date {
+func (s *Sim) authenticate(c *call, in *Incoming) *APIError {
+	if !in.dated {
 		return fail(http.StatusForbidden, "IncompleteSignature", "Date in Credential scope does not match X-Amz-Date")
 	}
-	if sig.service != c.service {
+	if in.sig.service != c.service {
 		return fail(http.StatusForbidden, "SignatureDoesNotMatch", "Credential should be scoped to correct service: '%s'.", c.service)
 	}
-	secret := secretOf(s.opt.Salt, sig.keyID)
 	if err := s.identify(c); err != nil {
 		return err
 	}
-	if c.who.session != nil && r.Header.Get("X-Amz-Security-Token") != tokenOf(s.opt.Salt, sig.keyID) {
+	if c.who.session != nil && in.token != tokenOf(s.opt.Salt, c.keyID) {
 		return invalidToken()
 	}
-	if c.who.session == nil && r.Header.Get("X-Amz-Security-Token") != "" {
+	if c.who.session == nil && in.token != "" {
 		return invalidToken()
 	}
-	if !sig.verify(r.Request, r.Body, secret) {
+	if !in.genuine {
 		return fail(http.StatusForbidden, "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method.")
 	}
-	if !dateAccepted(signed, r.Wall, s.start, c.now) {
-		return fail(http.StatusForbidden, "SignatureDoesNotMatch", "Signature expired: %s is not within 15 minutes of the clock", signed.Format(amzDate))
+	if !dateAccepted(in.signed, in.wall, s.start, c.now) {
+		return fail(http.StatusForbidden, "SignatureDoesNotMatch", "Signature expired: %s is not within 15 minutes of the clock", in.signed.Format(amzDate))
 	}
 	return nil
 }
@@ -287,8 +298,8 @@ func (s *Sim) run(c *call) (any, *APIError) {
 	c.op = op
 	c.target = c.targetKey()
 	c.label, c.source = c.labelled()
-	if s.overLimit(c) {
-		return nil, s.finish(c, throttled())
+	if err := s.overLimit(c); err != nil {
+		return nil, s.finish(c, err)
 	}
 	var inj Injection
 	if s.opt.Hooks.Inject != nil {
@@ -341,82 +352,12 @@ func (s *Sim) finish(c *call, err *APIError) *APIError {
 	if aerr := s.auth.catchUp(c.now); aerr != nil {
 		panic(aerr) // our own marshalled objects
 	}
+	if err != nil && c.network {
+		s.limits.told(c, err)
+	}
 	rec := c.record(err)
-	s.append(rec)
-	if s.opt.Hooks.Record != nil {
-		s.opt.Hooks.Record(rec, puts)
-	}
+	s.append(rec, s.opt.Journal.Append(rec, puts))
 	return err
-}
-
-// bucket is a token bucket kept in world time and in wall time. A call is over the limit only
-// where both are empty: with a virtual clock a client may pace itself by either.
-type bucket struct{ world, wall meter }
-
-type meter struct {
-	tokens float64
-	last   time.Time
-}
-
-func (m *meter) fill(now time.Time, r Rate) {
-	if m.last.IsZero() {
-		m.tokens = float64(r.Count)
-	} else if d := now.Sub(m.last); d > 0 {
-		m.tokens = min(float64(r.Count), m.tokens+float64(r.Count)*float64(d)/float64(r.Per))
-	}
-	m.last = now
-}
-
-func (s *Sim) overLimit(c *call) bool {
-	if !c.network {
-		return false // the attacker has its own share; what is tested is whether the engine keeps to the limit
-	}
-	for _, api := range []string{c.service, c.service + ":" + c.action} {
-		rate, ok := s.opt.Limits[api]
-		if !ok {
-			continue
-		}
-		b := s.buckets[api]
-		if b == nil {
-			b = &bucket{}
-			s.buckets[api] = b
-		}
-		b.world.fill(c.now, rate)
-		b.wall.fill(time.Now(), rate)
-		if b.world.tokens < 1 && b.wall.tokens < 1 {
-			return true
-		}
-		b.world.tokens = max(0, b.world.tokens-1)
-		b.wall.tokens = max(0, b.wall.tokens-1)
-	}
-	return false
-}
-
-// Snapshot is the whole account as JSON without secrets, for resuming.
-func (s *Sim) Snapshot() ([]byte, error) {
-	return json.Marshal(snapshot{Live: s.live, Auth: s.auth.State, Pending: s.auth.Pending, Seq: s.seq, Start: s.start})
-}
-
-type snapshot struct {
-	Live    *State    `json:"live"`
-	Auth    *State    `json:"auth"`
-	Pending []pending `json:"pending"`
-	Seq     int64     `json:"seq"`
-	Start   time.Time `json:"start"`
-}
-
-// Restore loads a snapshot into an empty account.
-func (s *Sim) Restore(data []byte) error {
-	snap := snapshot{Live: newState(), Auth: newState()}
-	if err := json.Unmarshal(data, &snap); err != nil {
-		return fmt.Errorf("lab snapshot: %w", err)
-	}
-	s.live, s.auth = snap.Live, replica{State: snap.Auth, Pending: snap.Pending}
-	s.seq, s.start = snap.Seq, snap.Start
-	for _, k := range s.live.Keys {
-		s.index(k)
-	}
-	return nil
 }
 
 // Replay applies the objects of one effect that is newer than the snapshot; at is when the call
@@ -426,8 +367,13 @@ func (s *Sim) Replay(at time.Time, puts []Put) error {
 		if err := s.live.apply(p); err != nil {
 			return err
 		}
-		if p.Kind == "key" {
+		switch p.Kind {
+		case "key":
 			s.index(s.live.Keys[p.ID])
+		case "user":
+			s.userNames.drop()
+		case "role":
+			s.roleNames.drop()
 		}
 		s.auth.queue(at.Add(s.opt.Propagation()), p)
 	}
@@ -437,9 +383,9 @@ func (s *Sim) Replay(at time.Time, puts []Put) error {
 // Seq is the number of the last call the state knows of.
 func (s *Sim) Seq() int64 { return s.seq }
 
-// ReplayRecord puts a logged call back into the trail.
-func (s *Sim) ReplayRecord(r *Record) {
-	s.append(r)
+// ReplayRecord notes a call that the journal has from before, and where.
+func (s *Sim) ReplayRecord(r *Record, at int64) {
+	s.append(r, at)
 	s.seq = max(s.seq, r.Seq)
 }
 

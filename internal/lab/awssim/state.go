@@ -1,10 +1,13 @@
 package awssim
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -99,7 +102,9 @@ type StoredSecret struct {
 	Versions []*Version `json:"versions"`
 }
 
-// State is everything the account holds.
+// State is everything the account holds. Its objects are never changed, only replaced (see the
+// change… functions): what the replica, a pending change and the account itself point to may be
+// the same object.
 type State struct {
 	Users    map[string]*User         `json:"users"`
 	Keys     map[string]*Key          `json:"keys"`
@@ -107,21 +112,24 @@ type State struct {
 	Groups   map[string]*Group        `json:"groups"`
 	Sessions map[string]*Session      `json:"sessions"`
 	Secrets  map[string]*StoredSecret `json:"secrets"`
+	Rules    map[string]*Rule         `json:"rules"`
 	Counter  int64                    `json:"counter"` // ids made so far
 }
 
 func newState() *State {
 	return &State{
 		Users: map[string]*User{}, Keys: map[string]*Key{}, Roles: map[string]*Role{},
-		Groups: map[string]*Group{}, Sessions: map[string]*Session{}, Secrets: map[string]*StoredSecret{},
+		Groups: map[string]*Group{}, Sessions: map[string]*Session{}, Secrets: map[string]*StoredSecret{}, Rules: map[string]*Rule{},
 	}
 }
 
 // Put is one changed object: what the effect log carries and what the replica applies later.
 type Put struct {
-	Kind  string          `json:"kind"` // user key role group session secret counter
+	Kind  string          `json:"kind"` // user key role group session secret counter rule
 	ID    string          `json:"id"`
 	Value json.RawMessage `json:"value,omitempty"` // absent = gone
+
+	object any // what Value says; nil where the Put was read from a file, or the object is gone
 }
 
 // apply sets one object.
@@ -139,6 +147,8 @@ func (s *State) apply(p Put) error {
 		return set(s.Sessions, p)
 	case "secret":
 		return set(s.Secrets, p)
+	case "rule":
+		return set(s.Rules, p)
 	case "counter":
 		return json.Unmarshal(p.Value, &s.Counter)
 	default:
@@ -151,6 +161,10 @@ func set[T any](m map[string]*T, p Put) error {
 		delete(m, p.ID)
 		return nil
 	}
+	if v, ok := p.object.(*T); ok {
+		m[p.ID] = v
+		return nil
+	}
 	v := new(T)
 	if err := json.Unmarshal(p.Value, v); err != nil {
 		return err
@@ -161,6 +175,18 @@ func set[T any](m map[string]*T, p Put) error {
 
 // object gives the current value of one object as a Put.
 func (s *State) object(kind, id string) Put {
+	p := s.share(kind, id)
+	if p.object != nil {
+		p.Value = marshal(p.object)
+	}
+	return p
+}
+
+// present stands for the value of a Put whose object is at hand.
+var present = json.RawMessage("null")
+
+// share gives one object as a Put without writing it out.
+func (s *State) share(kind, id string) Put {
 	var v any
 	var ok bool
 	switch kind {
@@ -176,18 +202,24 @@ func (s *State) object(kind, id string) Put {
 		v, ok = has(s.Sessions, id)
 	case "secret":
 		v, ok = has(s.Secrets, id)
+	case "rule":
+		v, ok = has(s.Rules, id)
 	case "counter":
 		v, ok = s.Counter, true
 	}
 	p := Put{Kind: kind, ID: id}
 	if ok {
-		raw, err := json.Marshal(v)
-		if err != nil {
-			panic("awssim: state does not marshal: " + err.Error())
-		}
-		p.Value = raw
+		p.Value, p.object = present, v
 	}
 	return p
+}
+
+// ids gives the ids of everything there is, by kind.
+func (s *State) ids() map[string]iter.Seq[string] {
+	return map[string]iter.Seq[string]{
+		"user": maps.Keys(s.Users), "key": maps.Keys(s.Keys), "role": maps.Keys(s.Roles), "group": maps.Keys(s.Groups),
+		"session": maps.Keys(s.Sessions), "secret": maps.Keys(s.Secrets), "rule": maps.Keys(s.Rules), "counter": func(yield func(string) bool) { yield("") },
+	}
 }
 
 func has[T any](m map[string]*T, id string) (any, bool) {
@@ -195,38 +227,62 @@ func has[T any](m map[string]*T, id string) (any, bool) {
 	return v, ok
 }
 
+// The change… functions put a copy in the place of an object and give it to be changed: nobody
+// else has it yet. The call is noted to have touched it.
+
+func (s *Sim) changeUser(c *call, u *User) *User {
+	n := *u
+	n.Inline, n.Attached = maps.Clone(u.Inline), slices.Clone(u.Attached)
+	s.live.Users[n.Name] = &n
+	c.touch("user", n.Name)
+	return &n
+}
+
+func (s *Sim) changeKey(c *call, k *Key) *Key {
+	n := *k
+	s.live.Keys[n.ID] = &n
+	c.touch("key", n.ID)
+	return &n
+}
+
+func (s *Sim) changeRole(c *call, r *Role) *Role {
+	n := *r
+	n.Inline, n.Attached = maps.Clone(r.Inline), slices.Clone(r.Attached)
+	s.live.Roles[n.Name] = &n
+	c.touch("role", n.Name)
+	return &n
+}
+
 // keysOf lists the keys of a user that are not deleted, oldest first.
 func (s *Sim) keysOf(user string) []*Key {
 	var out []*Key
-	for id := range s.byUser[user] {
+	for _, id := range s.byUser[user] {
 		if k := s.live.Keys[id]; k.Status != Deleted {
 			out = append(out, k)
 		}
 	}
 	slices.SortFunc(out, func(a, b *Key) int {
-		if c := a.Created.Compare(b.Created); c != 0 {
-			return c
-		}
-		if a.ID < b.ID {
-			return -1
-		}
-		return 1
+		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID))
 	})
 	return out
 }
 
 // index keeps user -> key ids, so that ListAccessKeys does not walk a large account.
 func (s *Sim) index(k *Key) {
-	if s.byUser[k.User] == nil {
-		s.byUser[k.User] = map[string]bool{}
+	if !slices.Contains(s.byUser[k.User], k.ID) {
+		s.byUser[k.User] = append(s.byUser[k.User], k.ID)
 	}
-	s.byUser[k.User][k.ID] = true
 }
 
-func sorted[T any](m map[string]*T) []*T {
-	out := make([]*T, 0, len(m))
-	for _, name := range slices.Sorted(maps.Keys(m)) {
-		out = append(out, m[name])
+// names keeps the names of one kind of object in order, for listings. Making or deleting an object
+// drops them; the next listing sorts anew.
+type names struct{ sorted []string }
+
+func (n *names) drop() { n.sorted = nil }
+
+func inOrder[T any](n *names, m map[string]*T) []string {
+	if len(n.sorted) != len(m) {
+		n.sorted = slices.Sorted(maps.Keys(m))
 	}
-	return out
+	return n.sorted
 }

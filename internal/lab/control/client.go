@@ -99,6 +99,18 @@ func (c *Client) Oracle(ctx context.Context) (Oracle, error) {
 	return out, c.do(ctx, http.MethodGet, "/lab/oracle", nil, &out)
 }
 
+// Ledger counts what the engine did.
+func (c *Client) Ledger(ctx context.Context) (Ledger, error) {
+	var out Ledger
+	return out, c.do(ctx, http.MethodGet, "/lab/ledger", nil, &out)
+}
+
+// Key tells what took effect on one key, by scenario id or provider key id.
+func (c *Client) Key(ctx context.Context, name string) (KeyLedger, error) {
+	var out KeyLedger
+	return out, c.do(ctx, http.MethodGet, "/lab/key/"+url.PathEscape(name), nil, &out)
+}
+
 // Info says where the lab is and what the scenario's names mean there.
 func (c *Client) Info(ctx context.Context) (Info, error) {
 	var out Info
@@ -125,6 +137,11 @@ func (c *Client) EnterPhase(ctx context.Context, phase string) error {
 // Restart restarts a dependent, which then reads its store.
 func (c *Client) Restart(ctx context.Context, dependent string) error {
 	return c.do(ctx, http.MethodPost, "/lab/dependents/"+url.PathEscape(dependent)+"/restart", nil, nil)
+}
+
+// Act makes a call at the provider as a person would, with an administrator's rights.
+func (c *Client) Act(ctx context.Context, a Act) error {
+	return c.do(ctx, http.MethodPost, "/lab/act", a, nil)
 }
 
 // Hook tells the lab that the engine stands at an edge of a call. Where a drill has worker-kill

@@ -91,6 +91,9 @@ type Oracle struct {
 	Sessions   []Session   `json:"sessions"`
 	Policies   []Policy    `json:"policies"`
 	Stores     []Store     `json:"stores"`
+	Rules      []Rule      `json:"rules"`
+	Jobs       []Job       `json:"jobs"`
+	Backoff    Backoff     `json:"backoff"`
 }
 
 // Key as it is now. Alive = it would pass authentication.
@@ -122,15 +125,73 @@ type Use struct {
 
 // Call is a mutating call by the engine.
 type Call struct {
+	Seq       int64  `json:"seq"` // among all calls of the account
 	Verb      string `json:"verb"`
 	Action    string `json:"action"`
 	Key       string `json:"key,omitempty"`    // the key it is about
 	Target    string `json:"target,omitempty"` // user, role or secret it is about
+	Caller    string `json:"caller"`           // key id that signed it
+	Agent     string `json:"agent,omitempty"`  // user agent: it names the incident and the effect's token
 	RequestID string `json:"request_id"`
 	At        Time   `json:"at"`
 	Result    string `json:"result"`
-	Effect    bool   `json:"effect"` // it changed something
-	Lost      bool   `json:"lost"`   // the answer was cut
+	Effect    bool   `json:"effect"`         // it changed something
+	Lost      bool   `json:"lost"`           // the answer was cut
+	Stop      string `json:"stop,omitempty"` // during, in-flight: see Backoff
+}
+
+// Ledger is what the engine did, counted. It takes no longer at 100,000 keys than at ten; single
+// calls are in the oracle.
+type Ledger struct {
+	Now   Time                 `json:"now"`
+	Calls int64                `json:"calls"` // mutating ones
+	Verbs map[string]VerbCount `json:"verbs"` // "" holds what belongs to no verb
+	Keys  map[string]KeyCount  `json:"keys"`  // by who made them: scenario, engine, malicious, unknown
+	// Repeated are the keys on which Revoke, or Disable without a Restore in between, took effect
+	// more than once.
+	Repeated []KeyLedger `json:"repeated"`
+	Backoff  Backoff     `json:"backoff"`
+	Kills    int         `json:"kills"`
+}
+
+// VerbCount counts the mutating calls of a verb. First and Last are world time.
+type VerbCount struct {
+	Calls   int64            `json:"calls"`
+	Effects int64            `json:"effects"` // calls that changed something
+	Lost    int64            `json:"lost"`
+	Results map[string]int64 `json:"results"`
+	First   Time             `json:"first"`
+	Last    Time             `json:"last"`
+}
+
+// KeyCount counts keys by their state. Alive are those that would pass authentication.
+type KeyCount struct {
+	Total    int64 `json:"total"`
+	Active   int64 `json:"active"`
+	Inactive int64 `json:"inactive"`
+	Deleted  int64 `json:"deleted"`
+	Alive    int64 `json:"alive"`
+}
+
+// Backoff counts calls, reading ones too, that came while their caller was told to wait by a
+// Retry-After of that API: During those that it made all the same, InFlight those that it had made
+// before it can have read the answer (100 ms).
+type Backoff struct {
+	During   int64  `json:"during"`
+	InFlight int64  `json:"in_flight"`
+	First    []Call `json:"first"` // of During
+}
+
+// KeyLedger is how often each verb took effect on a key, and what it is now.
+type KeyLedger struct {
+	Key      string `json:"key"`
+	Alias    string `json:"alias,omitempty"`
+	State    string `json:"state,omitempty"` // active, inactive, deleted
+	Alive    bool   `json:"alive"`
+	MintedBy string `json:"minted_by,omitempty"`
+	Disable  int    `json:"disable"`
+	Restore  int    `json:"restore"`
+	Revoke   int    `json:"revoke"`
 }
 
 // Dependent is a legitimate consumer.
@@ -171,6 +232,30 @@ type Policy struct {
 	Name      string `json:"name"`
 	Inline    bool   `json:"inline"`
 	Document  string `json:"document,omitempty"`
+}
+
+// Rule is a scheduled rule (EventBridge).
+type Rule struct {
+	Name    string `json:"name"`
+	ARN     string `json:"arn"`
+	By      string `json:"by"` // key id that made it
+	Created Time   `json:"created"`
+}
+
+// Job is what the attacker planted as a rule. Ran is when it did its work; absent: not yet, or its
+// rule was gone when it was due.
+type Job struct {
+	Name string `json:"name"`
+	Due  Time   `json:"due"`
+	Over bool   `json:"over"`
+	Ran  *Time  `json:"ran,omitempty"`
+}
+
+// Act is a call that a person makes at the provider, with an administrator's rights.
+type Act struct {
+	Call   string            `json:"call"` // service:Action
+	With   map[string]string `json:"with"`
+	Source string            `json:"source"`
 }
 
 // Store is a Secrets Manager secret; KeyID is the key it holds now.

@@ -4,19 +4,21 @@ import "time"
 
 // Drill is one scenario file.
 type Drill struct {
-	APIVersion string             `yaml:"apiVersion"`
-	Kind       string             `yaml:"kind"`
-	Name       string             `yaml:"name"`
-	Title      string             `yaml:"title"`
-	Seed       int64              `yaml:"seed"`
-	Clock      Clock              `yaml:"clock"`
-	Estate     Estate             `yaml:"estate"`
-	Trigger    Trigger            `yaml:"trigger"`
-	People     []Person           `yaml:"people"`
-	Faults     []Fault            `yaml:"faults"`
-	Attacker   *Attacker          `yaml:"attacker"`
-	Expect     []Expectation      `yaml:"expect"`
-	Controls   map[string]Control `yaml:"controls"`
+	APIVersion string  `yaml:"apiVersion"`
+	Kind       string  `yaml:"kind"`
+	Name       string  `yaml:"name"`
+	Title      string  `yaml:"title"`
+	Seed       int64   `yaml:"seed"`
+	Clock      Clock   `yaml:"clock"`
+	Estate     Estate  `yaml:"estate"`
+	Trigger    Trigger `yaml:"trigger"`
+	// Playbook is the text of the playbook for reports that name none; absent: rekey chooses.
+	Playbook string             `yaml:"playbook"`
+	People   []Person           `yaml:"people"`
+	Faults   []Fault            `yaml:"faults"`
+	Attacker *Attacker          `yaml:"attacker"`
+	Expect   []Expectation      `yaml:"expect"`
+	Controls map[string]Control `yaml:"controls"`
 
 	file string
 }
@@ -60,7 +62,8 @@ type Estate struct {
 
 // Provider is how one simulated provider account behaves.
 type Provider struct {
-	AccountID   string          `yaml:"account_id"`
+	AccountID string `yaml:"account_id"`
+	// Limits by API: iam, iam.write (calls that change something) or iam:ListUsers.
 	Limits      map[string]Rate `yaml:"limits"`
 	Propagation Duration        `yaml:"propagation"`
 	Quotas      Quotas          `yaml:"quotas"`
@@ -116,18 +119,48 @@ type Dependent struct {
 	Store string `yaml:"store"`
 	// Calls it makes, as service:Action; default sts:GetCallerIdentity and ec2:DescribeInstances.
 	Calls []string `yaml:"calls"`
+	// Moves is when its owner moves it over: until then it goes on with the key it has, whatever
+	// its store says; from then on it reads its store before each use. Absent: as cutover says.
+	Moves When `yaml:"moves"`
+	// Past is how it used its keys before T0; default 12 uses, one period apart.
+	Past Past `yaml:"past"`
 }
 
-// Generate makes many objects; {n} in user and id is their number from 1. --scale multiplies Count.
+// Past is a number of uses before T0, the last one a period before it.
+type Past struct {
+	Every Duration `yaml:"every"`
+	Times int      `yaml:"times"`
+}
+
+// Generate makes many keys, or many dependents. In id, user, owner, where, store and keys the
+// placeholders of pattern.go stand for the number of each. --scale multiplies Count.
 type Generate struct {
-	Kind   string `yaml:"kind"`
-	Count  int    `yaml:"count"`
+	Kind  string `yaml:"kind"` // key or dependent
+	Count int    `yaml:"count"`
+	// From is the number of the first; default 1.
+	From int `yaml:"from"`
+	// Except are numbers that are left out.
+	Except []int  `yaml:"except"`
 	ID     string `yaml:"id"`
+	Owner  string `yaml:"owner"`
+
 	User   string `yaml:"user"`
 	Policy string `yaml:"policy"`
-	Owner  string `yaml:"owner"`
 	State  string `yaml:"state"`
 	Issued When   `yaml:"issued"`
+	// Where is a registered place that keeps a copy of each key.
+	Where string `yaml:"where"`
+
+	Keys         []string `yaml:"keys"`
+	OutageBudget Duration `yaml:"outage_budget"`
+	Cutover      string   `yaml:"cutover"`
+	Proof        string   `yaml:"proof"`
+	Every        Duration `yaml:"every"`
+	Store        string   `yaml:"store"`
+	Calls        []string `yaml:"calls"`
+	Past         Past     `yaml:"past"`
+	// Moves is spread over the dependents in their order.
+	Moves Span `yaml:"moves"`
 }
 
 // Use is a use of a key, before or after T0. Label is for the oracle only.
@@ -176,6 +209,18 @@ type Person struct {
 	On    string   `yaml:"on"`
 	After Duration `yaml:"after"`
 	Do    string   `yaml:"do"`
+	// Match is a text that the question holds; absent: any question.
+	Match string `yaml:"match"`
+	// As is what a needs-human is resolved as: adopted, waived, accepted-risk, …
+	As string `yaml:"as"`
+	// First is what the person does at the provider before they answer.
+	First *Act `yaml:"first"`
+}
+
+// Act is a call that a person makes at the provider, with an administrator's rights.
+type Act struct {
+	Call string            `yaml:"call"` // service:Action
+	With map[string]string `yaml:"with"` // its parameters
 }
 
 // Attacker retries every secret it knows and reacts to what we do.

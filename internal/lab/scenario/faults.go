@@ -58,6 +58,7 @@ type Fault struct {
 	Where      string   `yaml:"where"`
 	Dependent  string   `yaml:"dependent"`
 	Do         string   `yaml:"do"`
+	Due        When     `yaml:"due"`
 	Actor      string   `yaml:"actor"`
 	Customer   string   `yaml:"customer"`
 	Message    string   `yaml:"message"`
@@ -110,7 +111,7 @@ func Catalogue() []Word {
 		{What: "clock-skew", Part: PartLab, Needs: []string{"by"}, Takes: []string{"at"}, Doc: "the provider's clock is off by this much"},
 		{What: "log-gap", Part: PartLab, Needs: []string{"from", "to"}, Doc: "the provider's log has nothing for this span"},
 
-		{What: "worker-kill", Part: PartLab, Edge: true, Needs: []string{"at"}, Doc: "SIGKILL to the engine at an edge of a call"},
+		{What: "worker-kill", Part: PartLab, Edge: true, Needs: []string{"at"}, Takes: []string{"key"}, Doc: "SIGKILL to the engine at an edge of a call"},
 		{What: "replay-new-version", Part: PartEngine, Needs: []string{"at"}, Doc: "the engine restarts as a new build in mid-incident"},
 		{What: "signal-twice", Part: PartEngine, Takes: []string{"at", "message"}, Doc: "a report is delivered twice"},
 		{What: "signal-reordered", Part: PartEngine, Takes: []string{"at", "message"}, Doc: "reports arrive in the wrong order"},
@@ -126,8 +127,8 @@ func Catalogue() []Word {
 
 		{What: "hidden-copy", Part: PartLab, Needs: []string{"key", "where", "at"}, Doc: "an unregistered copy starts using the key"},
 		{What: "stale-cache", Part: PartLab, Needs: []string{"dependent", "for"}, Doc: "a dependent goes on with the key it has in cache"},
-		{What: "residual-session", Part: PartLab, Needs: []string{"key"}, Takes: []string{"at", "for", "do"}, Doc: "a session minted by the attacker outlives the key"},
-		{What: "planted-persistence", Part: PartLab, Needs: []string{"key", "do"}, Takes: []string{"at"}, Doc: "the attacker left itself a way back in"},
+		{What: "residual-session", Part: PartLab, Needs: []string{"key"}, Takes: []string{"at", "for", "do", "times"}, Doc: "a session minted by the attacker outlives the key; for is its lifetime"},
+		{What: "planted-persistence", Part: PartLab, Needs: []string{"key", "do"}, Takes: []string{"at", "due", "where"}, Doc: "the attacker left itself a way back in; a job (PutRule) of the name where runs when it is due"},
 		{What: "attacker-mints", Part: PartLab, Needs: []string{"key"}, Takes: []string{"at", "do"}, Doc: "the attacker makes a key while ours is being killed"},
 		{What: "undocumented-dependent", Part: PartLab, Needs: []string{"key", "where"}, Takes: []string{"at", "for"}, Doc: "a consumer nobody registered uses the key"},
 
@@ -199,6 +200,7 @@ func (f *Fault) given() []string {
 	add(f.Where != "", "where")
 	add(f.Dependent != "", "dependent")
 	add(f.Do != "", "do")
+	add(!f.Due.IsZero(), "due")
 	add(f.Actor != "", "actor")
 	add(f.Customer != "", "customer")
 	add(f.Message != "", "message")

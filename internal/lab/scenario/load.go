@@ -77,28 +77,3 @@ func yamlError(err error) (int, string) {
 	}
 	return line, "not YAML: " + message
 }
-
-// idPattern is the scenario id of what is generated, with {n} in it.
-func (g Generate) idPattern() string {
-	if g.ID != "" {
-		return g.ID
-	}
-	return "key-" + g.User
-}
-
-// GeneratedKeys gives the keys that `generate` makes at a scale (1 = as written).
-func (d *Drill) GeneratedKeys(scale int) []Key {
-	var out []Key
-	for _, g := range d.Estate.Generate {
-		for n := 1; n <= g.Count*max(scale, 1); n++ {
-			number := strconv.Itoa(n)
-			user := strings.ReplaceAll(g.User, "{n}", number)
-			k := Key{ID: strings.ReplaceAll(g.idPattern(), "{n}", number), User: user, Policy: g.Policy, Owner: g.Owner, Issued: g.Issued, State: g.State}
-			if k.Policy == "" {
-				k.Policy = "ReadOnlyAccess"
-			}
-			out = append(out, k)
-		}
-	}
-	return out
-}

@@ -61,6 +61,20 @@ func TestMistakesAreNamedWithPlaceAndRemedy(t *testing.T) {
 		"generate without n":            {`svc-{n}`, `svc`, `estate.generate[0].user: "svc": an IAM user name with {n} in it`},
 		"generate what exists":          {`[{kind: key, count: 20, user: "svc-{n}"`, `[{kind: key, count: 20, id: "AK-{n}", user: "svc-{n}"`, `makes key "AK-7", which exists`},
 		"generate nothing":              {"count: 20", "count: 0", `estate.generate[0].count: must be 1 to 1000000, is 0`},
+		"no such placeholder":           {`svc-{n}`, `svc-{n}-{m}`, `estate.generate[0].user: "svc-{n}-{m}": write {n}, {i}, {n/3}`},
+		"every key of one user":         {`svc-{n}`, `svc-{n/3}`, `"svc-{n/3}": an IAM user name with {n} in it`},
+		"made twice":                    {`state: unrelated}]`, `state: unrelated}, {kind: key, count: 2, from: 20, user: "svc-{n}"}]`, `makes key "key-svc-20", which is made by estate.generate[0]`},
+		"a key with a period":           {`state: unrelated}]`, `every: 5m}]`, `belong to kind: dependent`},
+		"a dependent with a user":       {`state: unrelated}]`, `state: unrelated}, {kind: dependent, count: 2, id: "d-{n}", user: "u-{n}", owner: o, keys: ["key-svc-{n}"]}]`, `belong to kind: key`},
+		"dependents on nothing":         {`state: unrelated}]`, `state: unrelated}, {kind: dependent, count: 21, id: "d-{n}", owner: o, keys: ["key-svc-{n}"]}]`, `estate.generate[1].keys[0]: no key "key-svc-21" (did you mean "key-svc-1"?)`},
+		"dependents of one name":        {`state: unrelated}]`, `state: unrelated}, {kind: dependent, count: 2, id: "d", owner: o, keys: [AK-CI]}]`, `without {n} every dependent would have the same id`},
+		"half a past":                   {"cutover: dual", "cutover: dual, past: {times: 3}", `estate.dependents[0].past: needs every and times`},
+		"half a span":                   {`state: unrelated}]`, `state: unrelated}, {kind: dependent, count: 2, id: "d-{n}", owner: o, keys: [AK-CI], moves: {from: T0}}]`, `moves: needs from and to`},
+		"a limit without a rate":        {"iam: 15/s", "iam: {retry_after: 30s}", `estate.providers.awsiam/lab.limits.iam.rate: is missing`},
+		"a limit that is no refusal":    {"iam: 15/s", "iam.write: {rate: 1/s, status: 200}", `200 is not an error status`},
+		"limited writes of one action":  {"iam: 15/s", "iam:ListUsers.write: 15/s", `write iam, iam.write or iam:ListUsers`},
+		"a job without a time":          {"- {what: approver", "- {what: planted-persistence, key: AK-OLD, do: PutRule}\n  - {what: approver", `where and due belong to do: PutRule`},
+		"first without resolve":         {"do: approve}", "do: approve, first: {call: CreateUser}}", `people[0]: as and first belong to do: resolve`},
 		"bad rate":                      {"15/s", "15 per second", `is not a rate: write 15/s`},
 		"limit of no api":               {"iam: 15/s", "iamm: 15/s", `unknown word "iamm" (did you mean "iam"?)`},
 		"another provider":              {"awsiam/lab:", "github/lab:", `the lab plays awsiam/<account>`},
@@ -177,4 +191,36 @@ func FuzzLoad(f *testing.F) {
 		require.NotNil(t, d)
 		_ = d.Unsupported(nil)
 	})
+}
+
+// TestPatterns: what stands for the number of a generated object.
+func TestPatterns(t *testing.T) {
+	text := strings.Replace(good, `generate: [{kind: key, count: 20, user: "svc-{n}", state: unrelated}]`, `generate:
+    - {kind: key, count: 180, id: "K{n:03}", user: "org-{n}", owner: "C{n/3:03}", where: directory}
+    - {kind: key, count: 120, from: 181, id: "K{n:03}", user: "org-{n}", owner: "C{i/2+60:03}"}
+    - {kind: dependent, count: 210, except: [40, 80], id: "I{n}", keys: ["K{n:03}", AK-CI], owner: o, moves: {from: T0, to: T0+209m}}`, 1)
+	d, err := scenario.Load("d.yaml", []byte(text))
+	require.NoError(t, err)
+	keys := map[string]scenario.Key{}
+	owners := map[string]int{}
+	for _, k := range d.GeneratedKeys(1) {
+		keys[k.ID] = k
+		owners[k.Owner]++
+	}
+	require.Len(t, keys, 300)
+	require.Len(t, owners, 120)
+	require.Equal(t, []string{"org-19", "C007"}, []string{keys["K019"].User, keys["K019"].Owner})
+	require.Equal(t, "C042", keys["K124"].Owner)
+	require.Equal(t, "C042", keys["K126"].Owner)
+	require.Equal(t, []string{"C061", "C061", "C062", "C099", "C099", "C120"},
+		[]string{keys["K181"].Owner, keys["K182"].Owner, keys["K183"].Owner, keys["K257"].Owner, keys["K258"].Owner, keys["K300"].Owner})
+	require.Equal(t, []int{3, 2}, []int{owners["C060"], owners["C061"]})
+	require.Len(t, d.AllCopies(1), 181)
+	deps := d.AllDependents(1, d.Clock.T0.Time)
+	require.Len(t, deps, 1+210-2)
+	require.Equal(t, []string{"K001", "AK-CI"}, deps[1].Keys)
+	require.Equal(t, d.Clock.T0.Time, deps[1].Moves.Resolve(d.Clock.T0.Time))
+	require.Equal(t, d.Clock.T0.Add(209*time.Minute), deps[len(deps)-1].Moves.Resolve(d.Clock.T0.Time))
+	require.Equal(t, "I41", deps[40].ID)
+	require.Equal(t, d.Clock.T0.Add(40*time.Minute), deps[40].Moves.Resolve(d.Clock.T0.Time), "who is left out keeps their time")
 }

@@ -115,13 +115,13 @@ func (w When) String() string {
 	}
 }
 
-// Rate is how many calls an API takes in a span, written `15/s`, `60/m` or `3/h`.
-type Rate struct {
+// Frequency is a number of calls in a span, written `15/s`, `60/m` or `3/h`.
+type Frequency struct {
 	Count int
 	Per   time.Duration
 }
 
-func (r *Rate) parse(s string) error {
+func (f *Frequency) parse(s string) error {
 	bad := fmt.Errorf("%q is not a rate: write 15/s, 60/m or 3/h", s)
 	n, per, ok := strings.Cut(s, "/")
 	if !ok {
@@ -135,6 +135,44 @@ func (r *Rate) parse(s string) error {
 	if !ok {
 		return bad
 	}
-	*r = Rate{Count: count, Per: span}
+	*f = Frequency{Count: count, Per: span}
 	return nil
+}
+
+// Rate is the limit of an API: a rate alone, or with what a caller above it is told.
+type Rate struct {
+	Rate Frequency `yaml:"rate"`
+	// RetryAfter is how long such a caller is told to wait; until then it is refused.
+	RetryAfter Duration `yaml:"retry_after"`
+	// Status of the refusal; default 400, as IAM does it, and 429 with a retry_after.
+	Status int `yaml:"status"`
+}
+
+func (r *Rate) parse(s string) error { return r.Rate.parse(s) }
+
+// Span is a time, or a stretch of time over which many things are spread: `T0+5m`, or
+// `{from: T0+5m, to: T0+2h}`.
+type Span struct {
+	From When `yaml:"from"`
+	To   When `yaml:"to"`
+}
+
+func (s *Span) parse(text string) error {
+	if err := s.From.parse(text); err != nil {
+		return err
+	}
+	s.To = s.From
+	return nil
+}
+
+// IsZero tells whether no time was given.
+func (s Span) IsZero() bool { return s.From.IsZero() && s.To.IsZero() }
+
+// at gives the time of the i-th of n things, the first at the beginning, the last at the end.
+func (s Span) at(i, n int, t0 time.Time) When {
+	from, to := s.From.Resolve(t0), s.To.Resolve(t0)
+	if n > 1 {
+		from = from.Add(to.Sub(from) / time.Duration(n-1) * time.Duration(i)).Truncate(time.Millisecond)
+	}
+	return When{abs: from}
 }

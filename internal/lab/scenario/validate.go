@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -20,7 +19,7 @@ var (
 var Policies = []string{"AdministratorAccess", "ReadOnlyAccess", "PowerUserAccess", "IAMFullAccess", "AmazonS3ReadOnlyAccess", "none"}
 
 // Reactions are what an attacker can do.
-var Reactions = []string{"CreateAccessKey", "CreateUser", "CreateRole", "GetSessionToken", "GetFederationToken", "UpdateAccessKey"}
+var Reactions = []string{"CreateAccessKey", "CreateUser", "CreateRole", "GetSessionToken", "GetFederationToken", "UpdateAccessKey", "PutRule"}
 
 func (d *decoder) reject(path, format string, args ...any) {
 	p, ok := d.places[path]
@@ -74,6 +73,12 @@ func (d *decoder) validate(dr *Drill) {
 		d.oneOf(at+".do", p.Do, "approve", "deny", "silent", "release", "resolve", "restore", "close")
 		d.oneOf(at+".on", p.On, "approval", "needs-human", "hold", "contained")
 		d.required(at+".on", p.On)
+		if p.First != nil && !actionPattern.MatchString(p.First.Call) {
+			d.reject(at+".first.call", "%q: write events:DeleteRule", p.First.Call)
+		}
+		if p.Do != "resolve" && (p.As != "" || p.First != nil) {
+			d.reject(at, "as and first belong to do: resolve")
+		}
 		for j, r := range p.Roles {
 			d.oneOf(fmt.Sprintf("%s.roles[%d]", at, j), r, "viewer", "reporter", "responder", "approver", "commander", "security", "product", "legal", "auditor", "maintainer", "admin")
 		}
@@ -86,7 +91,7 @@ func (d *decoder) validate(dr *Drill) {
 	d.judgement(dr)
 }
 
-func (d *decoder) estate(dr *Drill) []string {
+func (d *decoder) estate(dr *Drill) *ids {
 	e := &dr.Estate
 	for name, p := range e.Providers {
 		at := "estate.providers." + name
@@ -97,10 +102,20 @@ func (d *decoder) estate(dr *Drill) []string {
 			d.reject(at+".account_id", "%q: twelve digits", p.AccountID)
 		}
 		for api := range p.Limits {
-			service, action, _ := strings.Cut(api, ":")
+			limit := at + ".limits." + api
+			service, action, _ := strings.Cut(strings.TrimSuffix(api, ".write"), ":")
 			d.oneOf(at+".limits", service, "iam", "sts", "cloudtrail", "secretsmanager")
-			if action != "" && !actionPattern.MatchString(action) {
-				d.reject(at+".limits", "%q: write iam or iam:ListUsers", api)
+			if action != "" && (!actionPattern.MatchString(action) || strings.HasSuffix(api, ".write")) {
+				d.reject(at+".limits", "%q: write iam, iam.write or iam:ListUsers", api)
+			}
+			if p.Limits[api].Rate.Count < 1 {
+				d.reject(limit+".rate", "is missing: write 60/m")
+			}
+			if p.Limits[api].RetryAfter < 0 {
+				d.reject(limit+".retry_after", "cannot be negative")
+			}
+			if st := p.Limits[api].Status; st != 0 && (st < 400 || st > 599) {
+				d.reject(limit+".status", "%d is not an error status", st)
 			}
 		}
 		if p.Propagation < 0 {
@@ -118,7 +133,7 @@ func (d *decoder) estate(dr *Drill) []string {
 	if len(e.Providers) > 1 {
 		d.reject("estate.providers", "this lab plays one provider account")
 	}
-	var ids []string
+	known := &ids{drill: dr, named: map[string]bool{}}
 	perUser := map[string]int{}
 	quota := 2
 	for _, p := range e.Providers {
@@ -129,10 +144,10 @@ func (d *decoder) estate(dr *Drill) []string {
 	for i, k := range e.Keys {
 		at := fmt.Sprintf("estate.keys[%d]", i)
 		d.required(at+".id", k.ID)
-		if slices.Contains(ids, k.ID) {
+		if known.named[k.ID] {
 			d.reject(at+".id", "%q is used twice", k.ID)
 		}
-		ids = append(ids, k.ID)
+		known.named[k.ID] = true
 		if !userPattern.MatchString(k.User) {
 			d.reject(at+".user", "%q is not an IAM user name", k.User)
 		}
@@ -151,50 +166,23 @@ func (d *decoder) estate(dr *Drill) []string {
 	}
 	for i, k := range e.Keys {
 		if k.Parent != "" {
-			d.refers(fmt.Sprintf("estate.keys[%d].parent", i), "key", k.Parent, ids)
+			d.refersKey(fmt.Sprintf("estate.keys[%d].parent", i), k.Parent, known)
 		}
 	}
 	for i, c := range e.Copies {
 		at := fmt.Sprintf("estate.copies[%d]", i)
-		d.refers(at+".key", "key", c.Key, ids)
+		d.refersKey(at+".key", c.Key, known)
 		d.required(at+".where", c.Where)
 		d.oneOf(at+".zone", c.Zone, "clean", "dirty")
 		if c.Registered && !c.Relaunch.IsZero() {
 			d.reject(at+".relaunch", "only an unregistered copy comes back by itself")
 		}
 	}
-	d.dependents(e, ids)
-	for i, g := range e.Generate {
-		at := fmt.Sprintf("estate.generate[%d]", i)
-		d.required(at+".kind", g.Kind)
-		d.oneOf(at+".kind", g.Kind, "key")
-		if g.Count < 1 || g.Count > 1_000_000 {
-			d.reject(at+".count", "must be 1 to 1000000, is %d", g.Count)
-		}
-		if !strings.Contains(g.User, "{n}") || !userPattern.MatchString(strings.ReplaceAll(g.User, "{n}", "1")) {
-			d.reject(at+".user", "%q: an IAM user name with {n} in it", g.User)
-		}
-		if g.ID != "" && !strings.Contains(g.ID, "{n}") {
-			d.reject(at+".id", "%q: without {n} every key would have the same id", g.ID)
-		}
-		d.oneOf(at+".policy", g.Policy, Policies...)
-		d.oneOf(at+".state", g.State, "exposed", "unrelated")
-	}
-	for i, g := range e.Generate {
-		prefix, suffix, _ := strings.Cut(g.idPattern(), "{n}")
-		for _, id := range ids {
-			middle, ok := strings.CutPrefix(id, prefix)
-			number, isNumber := strings.CutSuffix(middle, suffix)
-			n, err := strconv.Atoi(number)
-			if ok && isNumber && err == nil && n >= 1 && strconv.Itoa(n) == number {
-				// At --scale the count grows, so any number counts.
-				d.reject(fmt.Sprintf("estate.generate[%d]", i), "makes key %q, which exists", id)
-			}
-		}
-	}
+	d.dependents(e, known)
+	d.generate(e, known)
 	for i, u := range e.Uses {
 		at := fmt.Sprintf("estate.uses[%d]", i)
-		d.refers(at+".key", "key", u.Key, ids)
+		d.refersKey(at+".key", u.Key, known)
 		if u.At.IsZero() {
 			d.reject(at+".at", "is missing")
 		}
@@ -219,10 +207,10 @@ func (d *decoder) estate(dr *Drill) []string {
 	if e.Logs.Retention < 0 {
 		d.reject("estate.logs.retention", "cannot be negative")
 	}
-	return ids
+	return known
 }
 
-func (d *decoder) dependents(e *Estate, ids []string) {
+func (d *decoder) dependents(e *Estate, known *ids) {
 	var seen []string
 	for i, dep := range e.Dependents {
 		at := fmt.Sprintf("estate.dependents[%d]", i)
@@ -235,8 +223,9 @@ func (d *decoder) dependents(e *Estate, ids []string) {
 			d.reject(at+".keys", "is missing: a dependent uses at least one key")
 		}
 		for j, k := range dep.Keys {
-			d.refers(fmt.Sprintf("%s.keys[%d]", at, j), "key", k, ids)
+			d.refersKey(fmt.Sprintf("%s.keys[%d]", at, j), k, known)
 		}
+		d.past(at, dep.Past)
 		d.oneOf(at+".cutover", dep.Cutover, "dual", "hot", "restart")
 		d.oneOf(at+".proof", dep.Proof, "last-used", "probe", "attest")
 		if dep.Every < 0 || dep.OutageBudget < 0 {
@@ -262,30 +251,36 @@ func (d *decoder) refers(path, kind, id string, known []string) {
 	}
 }
 
-func (d *decoder) trigger(dr *Drill, keys []string) {
+func (d *decoder) refersKey(path, id string, keys *ids) {
+	if id == "" || !keys.has(id) {
+		d.refers(path, "key", id, keys.list())
+	}
+}
+
+func (d *decoder) trigger(dr *Drill, keys *ids) {
 	d.report("trigger.report", &dr.Trigger.Report, keys)
 	if dr.Trigger.At.IsZero() {
 		d.reject("trigger.at", "is missing: T0 for most drills")
 	}
 }
 
-func (d *decoder) report(at string, r *Report, keys []string) {
+func (d *decoder) report(at string, r *Report, keys *ids) {
 	d.required(at+".provider", r.Provider)
 	d.oneOf(at+".provider", r.Provider, "awsiam")
-	d.refers(at+".key", "key", r.Key, keys)
+	d.refersKey(at+".key", r.Key, keys)
 	d.required(at+".source", r.Source)
 	d.oneOf(at+".kind", r.Kind, "user-access-key", "sts-session")
 	d.oneOf(at+".confidence", r.Confidence, "confirmed", "likely", "suspected", "sample")
 	d.oneOf(at+".severity", r.Severity, "critical", "high", "medium", "low")
 }
 
-func (d *decoder) faults(dr *Drill, keys []string) {
+func (d *decoder) faults(dr *Drill, keys *ids) {
 	var words []string
 	for _, w := range Catalogue() {
 		words = append(words, w.What)
 	}
 	var dependents, actors []string
-	for _, dep := range dr.Estate.Dependents {
+	for _, dep := range dr.AllDependents(1, dr.Clock.T0.Time) {
 		dependents = append(dependents, dep.ID)
 	}
 	for _, p := range dr.People {
@@ -312,7 +307,7 @@ func (d *decoder) faults(dr *Drill, keys []string) {
 		}
 		d.at(at+".at", f.At, w)
 		if f.Key != "" {
-			d.refers(at+".key", "key", f.Key, keys)
+			d.refersKey(at+".key", f.Key, keys)
 		}
 		if f.Dependent != "" {
 			d.refers(at+".dependent", "dependent", f.Dependent, dependents)
@@ -326,6 +321,9 @@ func (d *decoder) faults(dr *Drill, keys []string) {
 		d.oneOf(at+".until_rung", f.UntilRung, RungKey, RungSessions, RungPrincipal, RungNetworkBind, RungNever)
 		if f.Do != "" {
 			d.oneOf(at+".do", f.Do, Reactions...)
+		}
+		if f.What == "planted-persistence" && (f.Do == "PutRule") != (f.Where != "" && !f.Due.IsZero()) {
+			d.reject(at, "where and due belong to do: PutRule: the job's name, and when it runs")
 		}
 		if f.Status != 0 && (f.Status < 400 || f.Status > 599) {
 			d.reject(at+".status", "%d is not an error status", f.Status)
@@ -375,7 +373,7 @@ func (d *decoder) at(path string, a At, w Word) {
 	}
 }
 
-func (d *decoder) attacker(dr *Drill, keys []string) {
+func (d *decoder) attacker(dr *Drill, keys *ids) {
 	a := dr.Attacker
 	if a == nil {
 		return
@@ -384,7 +382,7 @@ func (d *decoder) attacker(dr *Drill, keys []string) {
 		d.reject("attacker.knows", "is missing: an attacker knows at least one key")
 	}
 	for i, k := range a.Knows {
-		d.refers(fmt.Sprintf("attacker.knows[%d]", i), "key", k, keys)
+		d.refersKey(fmt.Sprintf("attacker.knows[%d]", i), k, keys)
 	}
 	if a.Every < 0 {
 		d.reject("attacker.every", "cannot be negative")
