@@ -145,12 +145,13 @@ func TestFewestCalls(t *testing.T) {
 		change   func(*story, *subject)
 		calls    string
 	}{
-		"revoke-now":                             {playbooks.RevokeNow, nil, "Disable EndSessions " + proof + " Issue Distribute Distribute new Revoke eu us look look look"},
-		"revoke-now, nobody needs a replacement": {playbooks.RevokeNow, alone, "Disable EndSessions " + proof + " Revoke eu us"},
-		"revoke-now without the secret":          {playbooks.RevokeNow, func(s *story, r *subject) { alone(s, r); r.row.Secret = "" }, "Disable EndSessions state state state Revoke state"},
-		"revoke-now without Disable":             {playbooks.RevokeNow, func(s *story, r *subject) { alone(s, r); s.without(activities.Disable) }, "Revoke EndSessions " + proof + " eu us"},
-		"reissue-first":                          {playbooks.ReissueFirst, func(s *story, r *subject) { s.f.Gated = false }, "Issue Distribute Distribute look look look Disable EndSessions " + proof + " Revoke eu us"},
-		"disable-and-watch":                      {playbooks.DisableAndWatch, alone, "Disable EndSessions " + proof + " Revoke eu us"},
+		"revoke-now":                               {playbooks.RevokeNow, nil, "Disable EndSessions " + proof + " Issue Distribute Distribute new Revoke eu us look look look"},
+		"revoke-now, nobody needs a replacement":   {playbooks.RevokeNow, alone, "Disable EndSessions " + proof + " Revoke eu us"},
+		"revoke-now without the secret":            {playbooks.RevokeNow, func(s *story, r *subject) { alone(s, r); r.row.Secret = "" }, "Disable EndSessions state state state Revoke state"},
+		"revoke-now without Disable":               {playbooks.RevokeNow, func(s *story, r *subject) { alone(s, r); s.without(activities.Disable) }, "Revoke EndSessions " + proof + " eu us"},
+		"reissue-first":                            {playbooks.ReissueFirst, func(s *story, r *subject) { s.f.Gated = false }, "Issue Distribute Distribute look look look Disable EndSessions " + proof + " Revoke eu us"},
+		"disable-and-watch":                        {playbooks.DisableAndWatch, alone, "Disable EndSessions " + proof + " Revoke eu us"},
+		"the probe of the old key is switched off": {playbooks.RevokeNow, func(s *story, r *subject) { alone(s, r); s.f.Trust = true }, "Disable EndSessions Revoke"},
 		"k = 1 and no propagation": {playbooks.RevokeNow, func(s *story, r *subject) {
 			alone(s, r)
 			r.prop, s.f.K, s.f.Span, s.f.Vantages = 0, 1, 0, 1
