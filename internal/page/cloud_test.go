@@ -34,6 +34,7 @@ type subject struct {
 	faults int  // how many calls may still go wrong
 	wrong  float64
 	always map[activities.Verb]activities.Class // what goes wrong for ever
+	script map[activities.Verb][]fault          // what the next calls do
 	denied map[activities.Verb]bool             // until a person grants the right
 	blind  map[string]bool                      // vantage points that see nothing, until a person mends it
 	// journals are what the runner wrote, by their names.
@@ -42,6 +43,13 @@ type subject struct {
 	orders []order
 	passes int
 	calls  []call
+}
+
+// A fault is one call that goes wrong; applied: it took effect all the same.
+type fault struct {
+	class   activities.Class
+	applied bool
+	probe   *activities.ProbeResult
 }
 
 // made is a key that Issue has made.
@@ -183,6 +191,16 @@ func (s *subject) settleIssue(name string, a *activities.Attempt) bool {
 
 // answer makes the call, or lets it go wrong.
 func (s *subject) answer(v activities.Verb, req activities.Request, a *activities.Attempt) {
+	if fs := s.script[v]; len(fs) > 0 {
+		f := fs[0]
+		if s.script[v] = fs[1:]; f.applied {
+			s.apply(v, req, &activities.Attempt{At: a.At})
+		}
+		if a.Probe = f.probe; f.class != "" {
+			a.Outcome, a.Class = activities.Unclear, f.class
+		}
+		return
+	}
 	if class, ok := s.always[v]; ok {
 		a.Outcome, a.Class = activities.Unclear, class
 		return

@@ -170,6 +170,100 @@ func TestFewestCalls(t *testing.T) {
 	}
 }
 
+// What a fault costs, where items are not moved in the same way (workflows has the test
+// of those that are).
+func TestCallsAfterFaults(t *testing.T) {
+	unclear, late := fault{class: activities.ClassUnclear}, fault{class: activities.ClassUnclear, applied: true}
+	noControl := fault{probe: &activities.ProbeResult{Saw: activities.ProbeRefused}}
+	alive := fault{probe: &activities.ProbeResult{Saw: activities.ProbeAlive, Control: true}}
+	refused := fault{probe: &activities.ProbeResult{Saw: activities.ProbeRefused, Control: true}}
+	const proof = "eu us eu us eu us"
+	tests := map[string]struct {
+		verb     activities.Verb
+		faults   []fault
+		without  activities.Verb
+		calls    string
+		resolved bool
+	}{
+		"Revoke stands for Disable, and did not happen": {activities.Revoke, []fault{unclear, unclear, unclear}, activities.Disable, "Revoke Revoke Revoke EndSessions eu eu Revoke " + proof + " eu us", false},
+		"Revoke stands for Disable, and happened":       {activities.Revoke, []fault{late, late, late}, activities.Disable, "Revoke Revoke Revoke EndSessions " + proof + " Revoke eu us", false},
+		"Revoke is unclear for long":                    {activities.Revoke, slices.Repeat([]fault{unclear}, 9), "", "Disable EndSessions " + proof + strings.Repeat(" Revoke", 10) + " eu us", false},
+		"one vantage point sees nothing once":           {activities.Probe, []fault{refused, noControl}, "", "Disable EndSessions eu us " + proof + " Revoke eu us", false},
+		"blind here, let in there":                      {activities.Probe, []fault{noControl, alive}, "", "Disable EndSessions eu us " + proof + " Revoke eu us", false},
+		"refused twice, then let in: it begins anew":    {activities.Probe, []fault{refused, refused, refused, refused, alive}, "", "Disable EndSessions eu us eu us eu", true},
+		"the look after Revoke is not clear":            {activities.Probe, append(slices.Repeat([]fault{refused}, 6), slices.Repeat([]fault{noControl}, 6)...), "", "Disable EndSessions " + proof + " Revoke eu us eu us eu us", false},
+		"the look after Revoke is clear at last":        {activities.Probe, append(slices.Repeat([]fault{refused}, 6), slices.Repeat([]fault{noControl}, 4)...), "", "Disable EndSessions " + proof + " Revoke eu us eu us eu us", false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := quiet(t, playbooks.RevokeNow, func(s *story, r *subject) {
+				alone(s, r)
+				r.script = map[activities.Verb][]fault{tt.verb: tt.faults}
+				s.without(tt.without)
+			})
+			s.play()
+			r := s.rows[0]
+			require.Equal(t, tt.calls, said(r))
+			if tt.resolved {
+				require.Equal(t, page.Next{Gate: page.GatePull, Why: "still alive after the provider's yes"}, r.row.Next)
+				return
+			}
+			require.Equal(t, "revoked-verified", r.row.End)
+		})
+	}
+}
+
+// A provider that cannot be asked is told to a person after a quarter of an hour of rounds
+// without a clear answer, not of time since the last one.
+func TestUnclearProbesForLong(t *testing.T) {
+	s := quiet(t, playbooks.DisableAndWatch, func(s *story, r *subject) {
+		alone(s, r)
+		s.f.Quiet = 10 * time.Hour
+		r.script = map[activities.Verb][]fault{activities.Probe: append(slices.Repeat([]fault{{class: activities.ClassTransient}}, 200), fault{class: activities.ClassUnclear})}
+	})
+	f, r := s.f, s.rows[0]
+	s.now = t0
+	f.Begin(&r.row, t0)
+	for r.row.Next.Gate == "" {
+		if r.row.Next.Due.After(s.now) {
+			s.now = r.row.Next.Due.Time
+		}
+		s.call(r, r.row)
+	}
+	require.Equal(t, page.GateHuman, r.row.Next.Gate)
+	require.Contains(t, r.row.Next.Why, "mend the path to awsiam")
+	first := r.calls[2].at
+	require.GreaterOrEqual(t, s.now.Sub(first), 15*time.Minute)
+	require.Less(t, s.now.Sub(first), 17*time.Minute)
+	n := len(r.calls)
+	// A hold does not open the step, and its end does not either.
+	f.Obey(&r.row, []page.Order{{Kind: page.OrderHold, All: true}}, s.now)
+	require.Equal(t, page.GateHeld, r.row.Next.Gate)
+	f.Obey(&r.row, []page.Order{{Kind: page.OrderRelease, All: true}}, s.now)
+	require.Equal(t, page.GateHuman, r.row.Next.Gate)
+	clear(r.script)
+	f.Obey(&r.row, []page.Order{{Kind: page.OrderResolve, All: true, Why: r.row.Next.Why}}, s.now)
+	for r.row.Death != "dead" {
+		if r.row.Next.Due.After(s.now) {
+			s.now = r.row.Next.Due.Time
+		}
+		s.call(r, r.row)
+	}
+	require.Len(t, r.calls, n+6)
+	// Hours later one look without an answer is no reason for a person.
+	s.now = r.row.Next.Due.Time
+	f.Wake(&r.row, s.now)
+	require.Equal(t, activities.Revoke, r.row.Next.Verb)
+	s.voted = t0
+	s.call(r, r.row)
+	s.now = r.row.Next.Due.Time
+	r.script[activities.Probe] = []fault{{class: activities.ClassUnclear}}
+	s.call(r, r.row)
+	s.call(r, r.row)
+	require.Equal(t, activities.Probe, r.row.Next.Verb)
+	require.Empty(t, r.row.Next.Gate)
+}
+
 func alone(_ *story, r *subject) {
 	r.row.Adopt, r.row.Dependents, r.row.Stores, r.row.Owner, r.moves = false, nil, nil, "", nil
 }

@@ -111,6 +111,9 @@ func (s *story) legal(r *subject) {
 		if w := time.Duration(last.answer.AfterMs) * time.Millisecond; last.verb == n.Verb && s.now.Before(last.answer.At.Add(w)) {
 			s.fail(r, "called inside a Retry-After of %s", w)
 		}
+		if last.verb == n.Verb && n.Verb.Mutates() && last.answer.Outcome == activities.Unclear && s.now.Sub(last.answer.At) < time.Second {
+			s.fail(r, "repeated without a wait")
+		}
 		if s.now.Before(last.answer.At) {
 			s.fail(r, "called before the last call came back")
 		}

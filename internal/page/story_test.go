@@ -219,6 +219,23 @@ func clone(t *testing.T, r page.Row) page.Row {
 // all are the verbs that a kind may have.
 var all = []activities.Verb{activities.Inspect, activities.Disable, activities.Revoke, activities.EndSessions, activities.Issue, activities.Distribute, activities.Probe}
 
+// own are steps that a playbook may have instead of the standard ones.
+var own = map[playbooks.StrategyName][][]page.Step{
+	playbooks.RevokeNow: {
+		{playbooks.StepDisable, playbooks.StepEndSessions, playbooks.StepProbe},
+		{playbooks.StepDisable, playbooks.StepProbe, playbooks.StepEndSessions, playbooks.StepRevoke},
+		{playbooks.StepNotice, playbooks.StepDisable, playbooks.StepProbe, playbooks.StepIssue, playbooks.StepDistribute, playbooks.StepWaitCutover, playbooks.StepRevoke},
+	},
+	playbooks.ReissueFirst: {
+		{playbooks.StepIssue, playbooks.StepDistribute, playbooks.StepProbeNew, playbooks.StepWaitCutover, playbooks.StepNotice, playbooks.StepDisable, playbooks.StepEndSessions, playbooks.StepProbe},
+		{playbooks.StepIssue, playbooks.StepDistribute, playbooks.StepDisable, playbooks.StepProbe, playbooks.StepWaitCutover, playbooks.StepNotice, playbooks.StepRevoke},
+	},
+	playbooks.DisableAndWatch: {
+		{playbooks.StepDisable, playbooks.StepEndSessions, playbooks.StepProbe, playbooks.StepWaitQuiet},
+		{playbooks.StepIssue, playbooks.StepDistribute, playbooks.StepNotice, playbooks.StepWaitCutover, playbooks.StepDisable, playbooks.StepProbe, playbooks.StepWaitQuiet, playbooks.StepRevoke},
+	},
+}
+
 // anyStory makes a wave with n rows of some kinds, with everything that can happen to
 // them.
 func anyStory(t *testing.T, seed uint64, n int) *story {
@@ -232,7 +249,11 @@ func anyStory(t *testing.T, seed uint64, n int) *story {
 	}
 	s.f.Steps = map[playbooks.StrategyName][]page.Step{}
 	for _, name := range strategies {
-		if rng.IntN(2) == 0 {
+		switch n := rng.IntN(4); {
+		case n == 0: // what is not there has the standard steps
+		case n == 1:
+			s.f.Steps[name] = own[name][rng.IntN(len(own[name]))]
+		default:
 			s.f.Steps[name] = name.StandardSteps()
 		}
 	}
