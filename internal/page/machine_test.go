@@ -101,9 +101,9 @@ func TestSortingTwiceIsSortingOnce(t *testing.T) {
 				if o.Kind == page.OrderResolve {
 					continue // it is about what was asked before
 				}
-				a := clone(t, r.row)
+				a := clone(r.row)
 				s.f.Obey(&a, []page.Order{o.Order}, s.now)
-				b := clone(t, a)
+				b := clone(a)
 				s.f.Obey(&b, []page.Order{o.Order}, s.now)
 				require.Equal(t, asJSON(t, a), asJSON(t, b), o.Kind)
 			}
@@ -177,22 +177,24 @@ func TestCallsAfterFaults(t *testing.T) {
 	noControl := fault{probe: &activities.ProbeResult{Saw: activities.ProbeRefused}}
 	alive := fault{probe: &activities.ProbeResult{Saw: activities.ProbeAlive, Control: true}}
 	refused := fault{probe: &activities.ProbeResult{Saw: activities.ProbeRefused, Control: true}}
-	const proof = "eu us eu us eu us"
+	mismatch := fault{probe: &activities.ProbeResult{Saw: activities.ProbeMismatch, Control: true}}
+	const proof, lives = "eu us eu us eu us", "still alive after the provider's yes"
 	tests := map[string]struct {
-		verb     activities.Verb
-		faults   []fault
-		without  activities.Verb
-		calls    string
-		resolved bool
+		verb    activities.Verb
+		faults  []fault
+		without activities.Verb
+		calls   string
+		pulled  string
 	}{
-		"Revoke stands for Disable, and did not happen": {activities.Revoke, []fault{unclear, unclear, unclear}, activities.Disable, "Revoke Revoke Revoke EndSessions eu eu Revoke " + proof + " eu us", false},
-		"Revoke stands for Disable, and happened":       {activities.Revoke, []fault{late, late, late}, activities.Disable, "Revoke Revoke Revoke EndSessions " + proof + " Revoke eu us", false},
-		"Revoke is unclear for long":                    {activities.Revoke, slices.Repeat([]fault{unclear}, 9), "", "Disable EndSessions " + proof + strings.Repeat(" Revoke", 10) + " eu us", false},
-		"one vantage point sees nothing once":           {activities.Probe, []fault{refused, noControl}, "", "Disable EndSessions eu us " + proof + " Revoke eu us", false},
-		"blind here, let in there":                      {activities.Probe, []fault{noControl, alive}, "", "Disable EndSessions eu us " + proof + " Revoke eu us", false},
-		"refused twice, then let in: it begins anew":    {activities.Probe, []fault{refused, refused, refused, refused, alive}, "", "Disable EndSessions eu us eu us eu", true},
-		"the look after Revoke is not clear":            {activities.Probe, append(slices.Repeat([]fault{refused}, 6), slices.Repeat([]fault{noControl}, 6)...), "", "Disable EndSessions " + proof + " Revoke eu us eu us eu us", false},
-		"the look after Revoke is clear at last":        {activities.Probe, append(slices.Repeat([]fault{refused}, 6), slices.Repeat([]fault{noControl}, 4)...), "", "Disable EndSessions " + proof + " Revoke eu us eu us eu us", false},
+		"Revoke stands for Disable, and did not happen": {activities.Revoke, []fault{unclear, unclear, unclear}, activities.Disable, "Revoke Revoke Revoke EndSessions eu eu Revoke " + proof + " eu us", ""},
+		"Revoke stands for Disable, and happened":       {activities.Revoke, []fault{late, late, late}, activities.Disable, "Revoke Revoke Revoke EndSessions " + proof + " Revoke eu us", ""},
+		"Revoke is unclear for long":                    {activities.Revoke, slices.Repeat([]fault{unclear}, 9), "", "Disable EndSessions " + proof + strings.Repeat(" Revoke", 10) + " eu us", ""},
+		"one vantage point sees nothing once":           {activities.Probe, []fault{refused, noControl}, "", "Disable EndSessions eu us " + proof + " Revoke eu us", ""},
+		"blind here, let in there":                      {activities.Probe, []fault{noControl, alive}, "", "Disable EndSessions eu us " + proof + " Revoke eu us", ""},
+		"refused twice, then let in: it begins anew":    {activities.Probe, []fault{refused, refused, refused, refused, alive}, "", "Disable EndSessions eu us eu us eu", lives},
+		"let in with another secret":                    {activities.Probe, slices.Repeat([]fault{mismatch}, 2), "", "Disable EndSessions eu eu", lives},
+		"the look after Revoke is not clear":            {activities.Probe, append(slices.Repeat([]fault{refused}, 6), slices.Repeat([]fault{noControl}, 6)...), "", "Disable EndSessions " + proof + " Revoke eu us eu us eu us", ""},
+		"the look after Revoke is clear at last":        {activities.Probe, append(slices.Repeat([]fault{refused}, 6), slices.Repeat([]fault{noControl}, 4)...), "", "Disable EndSessions " + proof + " Revoke eu us eu us eu us", ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -204,13 +206,149 @@ func TestCallsAfterFaults(t *testing.T) {
 			s.play()
 			r := s.rows[0]
 			require.Equal(t, tt.calls, said(r))
-			if tt.resolved {
-				require.Equal(t, page.Next{Gate: page.GatePull, Why: "still alive after the provider's yes"}, r.row.Next)
+			if tt.pulled != "" {
+				require.Equal(t, page.Next{Gate: page.GatePull, Why: tt.pulled}, r.row.Next)
 				return
 			}
 			require.Equal(t, "revoked-verified", r.row.End)
 		})
 	}
+}
+
+// What was refused before the key was let in does not count: not inside the propagation
+// either, where that is no reason to climb.
+func TestLetInAmongRefusals(t *testing.T) {
+	s := quiet(t, playbooks.RevokeNow, func(s *story, r *subject) {
+		alone(s, r)
+		s.f.K = 4 // a round each 10 s
+		refused := fault{probe: &activities.ProbeResult{Saw: activities.ProbeRefused, Control: true}}
+		r.script = map[activities.Verb][]fault{activities.Probe: {refused, refused, {probe: &activities.ProbeResult{Saw: activities.ProbeAlive, Control: true}}}}
+	})
+	s.play()
+	require.Equal(t, "Disable EndSessions eu us eu eu us eu us eu us eu us Revoke eu us", said(s.rows[0]))
+}
+
+// An Issue without a key is no Issue.
+func TestIssueWithoutAKey(t *testing.T) {
+	for name, a := range map[string]activities.Attempt{
+		"no key":  {Outcome: activities.Done},
+		"not yet": {Outcome: activities.DoneAsync, Issue: &activities.IssueResult{New: activities.KeyState{ID: "NEW"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := quiet(t, playbooks.ReissueFirst, nil)
+			r := &s.rows[0].row
+			s.f.Begin(r, t0)
+			s.f.Advance(r, activities.Attempt{Outcome: activities.Unclear, Class: activities.ClassUnclear, At: t0}, "p1", t0)
+			s.f.Advance(r, a, "p2", t0)
+			require.Equal(t, page.GatePull, r.Next.Gate)
+			require.Empty(t, r.NewKey)
+			require.Equal(t, "p1", r.Effect, "whoever has it next finds what was made")
+			token := r.EffectToken
+			require.NotEmpty(t, token)
+			later := *s.f
+			later.Prefix, r.Next = "wave/9.second-life", page.Next{Verb: activities.Issue}
+			require.Equal(t, token, later.Request(r, t0).Token, "under the name of the lost one")
+		})
+	}
+}
+
+// Votes are asked for once: a Revoke that was tried is tried again, but not before it may.
+func TestRevokeIsTriedAgainWithoutVotes(t *testing.T) {
+	s := quiet(t, playbooks.RevokeNow, alone)
+	r := &s.rows[0].row
+	s.f.Begin(r, t0)
+	s.f.Trust = true
+	for _, v := range []activities.Verb{activities.Disable, activities.EndSessions} {
+		require.Equal(t, v, r.Next.Verb)
+		s.f.Advance(r, activities.Attempt{Outcome: activities.Done, At: t0}, "p", t0)
+	}
+	require.Equal(t, page.Next{Verb: activities.Revoke, Gate: page.GateVotes, Why: page.WhyVotes}, r.Next)
+	s.f.Advance(r, activities.Attempt{Outcome: activities.Unclear, Class: activities.ClassThrottled, AfterMs: 60_000, At: t0}, "p", t0)
+	for range 2 {
+		require.Empty(t, r.Next.Gate)
+		require.Equal(t, t0.Add(time.Minute), r.Next.Due.Time)
+		s.f.Obey(r, []page.Order{{Kind: page.OrderHold, All: true}}, t0)
+		require.Equal(t, page.GateHeld, r.Next.Gate)
+		require.Zero(t, r.Next.Due, "its time opens no hold")
+		s.f.Obey(r, []page.Order{{Kind: page.OrderRelease, All: true}}, t0)
+	}
+}
+
+// What a person did by hand is not done again by a call, and is proven like a call.
+func TestByHand(t *testing.T) {
+	tests := map[string]struct {
+		strategy playbooks.StrategyName
+		verb     activities.Verb
+		calls    string
+	}{
+		"Disable":     {playbooks.RevokeNow, activities.Disable, "Disable EndSessions eu us eu us eu us Issue Distribute Distribute new Revoke eu us"},
+		"EndSessions": {playbooks.RevokeNow, activities.EndSessions, "Disable EndSessions eu us eu us eu us Issue Distribute Distribute new Revoke eu us"},
+		"Issue":       {playbooks.RevokeNow, activities.Issue, "Disable EndSessions eu us eu us eu us Issue Revoke eu us"},
+		"Distribute":  {playbooks.RevokeNow, activities.Distribute, "Disable EndSessions eu us eu us eu us Issue Distribute new Revoke eu us"},
+		"Revoke":      {playbooks.RevokeNow, activities.Revoke, "Disable EndSessions eu us eu us eu us Issue Distribute Distribute new Revoke eu us"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := quiet(t, tt.strategy, nil)
+			r := s.rows[0]
+			r.denied[tt.verb] = true
+			s.now = t0
+			s.f.Begin(&r.row, t0)
+			for r.row.End == "" {
+				switch n := r.row.Next; {
+				case n.Gate == page.GateHuman:
+					s.now = s.now.Add(time.Hour)
+					r.denied[tt.verb] = false
+					if kills(tt.verb) {
+						r.kill(tt.verb, s.now)
+					}
+					s.f.Obey(&r.row, []page.Order{{Kind: page.OrderResolve, All: true, Why: n.Why, As: "by-hand", Actor: "alice"}}, s.now)
+				default:
+					if n.Due.After(s.now) {
+						s.now = n.Due.Time
+					}
+					s.voted = t0
+					s.call(r, r.row)
+				}
+			}
+			require.Equal(t, tt.calls, said(r))
+			require.Equal(t, 1, r.row.Calls["denied"])
+			if tt.verb != activities.Issue {
+				require.Equal(t, 1, r.row.Calls["assumed"])
+			}
+		})
+	}
+}
+
+// Who is asked to tell owners, and says that it is done, has told them.
+func TestResolvedNoticesAreTold(t *testing.T) {
+	s := quiet(t, playbooks.ReissueFirst, func(_ *story, r *subject) { r.row.Adopt = false })
+	r := &s.rows[0].row
+	s.f.Begin(r, t0)
+	require.Equal(t, page.Next{Gate: page.GateNotice, Due: page.At{Time: s.f.Cutoff}, Why: page.WhyNotice}, r.Next)
+	s.f.Obey(r, []page.Order{{Kind: page.OrderResolve, All: true, Why: "another step"}}, t0)
+	require.Equal(t, page.GateNotice, r.Next.Gate)
+	require.Equal(t, 1, s.f.Obey(r, []page.Order{{Kind: page.OrderResolve, All: true, Why: page.WhyNotice}}, t0))
+	require.Equal(t, page.Next{Verb: activities.Disable}, r.Next)
+}
+
+// A round of probes that a hold has cut in two proves nothing: its halves are hours apart.
+func TestAHoldInsideARound(t *testing.T) {
+	s := quiet(t, playbooks.RevokeNow, alone)
+	r := s.rows[0]
+	s.now = t0
+	s.f.Begin(&r.row, t0)
+	for said(r) != "Disable EndSessions eu" {
+		if r.row.Next.Due.After(s.now) {
+			s.now = r.row.Next.Due.Time
+		}
+		s.call(r, r.row)
+	}
+	s.f.Obey(&r.row, []page.Order{{Kind: page.OrderHold, All: true}}, s.now)
+	s.now = s.now.Add(5 * time.Hour)
+	s.f.Obey(&r.row, []page.Order{{Kind: page.OrderRelease, All: true}}, s.now)
+	require.Equal(t, "eu", r.row.Next.Vantage)
+	require.Zero(t, r.row.Refusals)
 }
 
 // A provider that cannot be asked is told to a person after a quarter of an hour of rounds

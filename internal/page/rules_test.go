@@ -2,6 +2,7 @@ package page_test
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -64,9 +65,9 @@ func (s *story) decided(r *subject, decide func()) {
 	if r.row.End == "revoked-verified" && was.End == "" && !s.f.Trust {
 		s.proven(r)
 	}
-	again := clone(s.t, r.row)
+	again := clone(r.row)
 	s.f.Wake(&again, s.now)
-	if s.now.Before(due) && asJSON(s.t, again) != asJSON(s.t, r.row) {
+	if s.now.Before(due) && !reflect.DeepEqual(again, r.row) {
 		s.fail(r, "woken before its time it changes: %s", asJSON(s.t, again))
 	}
 }
@@ -90,6 +91,17 @@ func (s *story) obeyed(r *subject, was page.Row, o page.Order) {
 	same := was.Doing == r.row.Doing && was.End == r.row.End && was.Resured == r.row.Resured
 	if same && o.Kind != page.OrderResolve && (was.After.After(s.now) && r.row.After != was.After || was.Stuck != "" && r.row.Stuck == "") {
 		s.fail(r, "%s forgets that the call waits: %s", o.Kind, asJSON(s.t, was))
+	}
+}
+
+// cutOff checks that nothing but a hold, and what has left the page, keeps an old key alive
+// when its time is over.
+func (s *story) cutOff(r *subject) {
+	row := &r.row
+	late := s.f.Strategy == playbooks.ReissueFirst && s.now.After(s.f.Cutoff.Add(2*time.Second)) && s.now.After(r.back.Add(2*time.Second))
+	waits := slices.Contains([]string{"Issue", "Distribute", "ProbeNew", "Notice", "WaitCutover"}, row.Step) && row.Strategy == string(playbooks.ReissueFirst)
+	if late && waits && !row.Disabled && !row.Revoked && row.End == "" && row.Next.Gate != page.GateHeld && row.Next.Gate != page.GatePull {
+		s.fail(r, "the cut-off was at %s, and it waits: %+v", s.f.Cutoff.Sub(t0), row.Next)
 	}
 }
 
@@ -133,7 +145,7 @@ func (s *story) legal(r *subject) {
 // answered checks what became of a call.
 func (s *story) answered(r *subject, was page.Row) {
 	c := r.calls[len(r.calls)-1]
-	if c.verb == activities.EndSessions && !c.req.Before.Equal(was.Border.Time) || c.req.Before.After(c.at) {
+	if c.verb == activities.EndSessions && (!c.req.Before.Equal(was.Border.Time) || c.req.Before.IsZero() || c.req.Before.After(c.at)) {
 		s.fail(r, "EndSessions ends what was issued before %s, at %s", c.req.Before, c.at)
 	}
 	quick := 0 // calls in a row without a pause
@@ -246,7 +258,7 @@ func (s *story) ended(r *subject) {
 
 // tokens: the same effect has the same token over all attempts, another effect another.
 func (s *story) tokens(r *subject) {
-	byToken, byEffect := map[string]string{}, map[string]string{}
+	byToken, byEffect, before := map[string]string{}, map[string]string{}, map[string]time.Time{}
 	for _, c := range r.calls {
 		if !c.verb.Mutates() {
 			continue
@@ -267,5 +279,11 @@ func (s *story) tokens(r *subject) {
 			s.fail(r, "another key could have the token %s", c.req.Token)
 		}
 		byToken[c.req.Token], byEffect[effect] = effect, c.req.Token
+		if b := before[effect]; !b.IsZero() && !b.Equal(c.req.Before) {
+			s.fail(r, "%s: from %s to %s between two attempts", effect, b, c.req.Before)
+		}
+		if before[effect] = c.req.Before; c.answer.Class == activities.ClassDenied {
+			before[effect] = time.Time{} // nothing was done, and a person has had their time
+		}
 	}
 }

@@ -3,7 +3,9 @@ package page_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -90,6 +92,7 @@ func (s *story) orders() {
 			s.obeyed(r, before, o.Order)
 		}
 		s.people(r)
+		s.cutOff(r)
 	}
 }
 
@@ -136,9 +139,15 @@ func (s *story) open(n page.Next) bool {
 func (s *story) passes() bool {
 	var due []page.Row
 	for _, r := range s.rows {
-		if n := r.row.Next; s.rest(r) && n.Verb != "" && s.open(n) && !s.now.Before(n.Due.Time) {
-			due = append(due, r.row)
+		n := r.row.Next
+		if !s.rest(r) || n.Verb == "" || !s.open(n) || s.now.Before(n.Due.Time) {
+			continue
 		}
+		if !r.brisk && r.chance(0.03) {
+			r.back = s.now.Add(r.span(20 * time.Minute)) // the account has no room for it
+			continue
+		}
+		due = append(due, r.row)
 	}
 	for _, group := range page.Sort(due) {
 		for rows := range slices.Chunk(group, s.size) {
@@ -146,6 +155,9 @@ func (s *story) passes() bool {
 			require.NoError(s.t, err)
 			back, err := page.Decode(b)
 			require.NoError(s.t, err)
+			again, err := page.Encode(slices.Clone(back))
+			require.NoError(s.t, err)
+			require.Equal(s.t, string(b), string(again), "a page gives back what was put into it")
 			for _, row := range back {
 				s.call(s.of(row.FP), row)
 			}
@@ -162,7 +174,6 @@ func (s *story) of(fp string) *subject {
 // call makes the call of one row. What Advance gives must not depend on anything but its
 // inputs, so it is asked twice.
 func (s *story) call(r *subject, row page.Row) {
-	require.Equal(s.t, asJSON(s.t, r.row), asJSON(s.t, row), "a page gives back what was put into it")
 	r.row = row
 	if !s.f.Ready(&r.row, s.now) {
 		require.NotEqual(s.t, row.Next, r.row.Next)
@@ -173,10 +184,10 @@ func (s *story) call(r *subject, row page.Row) {
 	id := fmt.Sprintf("wave/1/p%d", r.passes)
 	a := r.pass(s.f, id, s.now)
 	r.back = a.At
-	again := clone(s.t, r.row)
+	again := clone(r.row)
 	s.decided(r, func() { s.f.Advance(&r.row, a, id, s.now) })
 	s.f.Advance(&again, a, id, s.now)
-	require.Equal(s.t, asJSON(s.t, r.row), asJSON(s.t, again), "the same answer gives the same row")
+	require.True(s.t, reflect.DeepEqual(r.row, again), "the same answer gives the same row")
 	s.answered(r, row)
 }
 
@@ -210,10 +221,10 @@ func asJSON(t *testing.T, r page.Row) string {
 	return string(b)
 }
 
-func clone(t *testing.T, r page.Row) page.Row {
-	var out page.Row
-	require.NoError(t, json.Unmarshal([]byte(asJSON(t, r)), &out))
-	return out
+// clone copies a row with what Advance and Obey change in it.
+func clone(r page.Row) page.Row {
+	r.Calls, r.Outcomes = maps.Clone(r.Calls), slices.Clone(r.Outcomes)
+	return r
 }
 
 // all are the verbs that a kind may have.
