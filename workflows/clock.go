@@ -148,7 +148,8 @@ func (c *clock) working() func() {
 func (c *clock) state() (ClockState, error) {
 	st := ClockState{Now: c.now, Busy: c.busy > 0, Seq: c.seq}
 	ids := make([]int, 0, len(c.wakes))
-	for id := range c.wakes { //workflowcheck:ignore sorted below
+	//workflowcheck:ignore
+	for id := range c.wakes { // sorted below
 		ids = append(ids, id)
 	}
 	sort.Ints(ids)

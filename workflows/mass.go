@@ -108,7 +108,8 @@ func (r *incident) takeScope(ctx workflow.Context, s ScopeSignal) {
 // pageKinds is what passes must know of the kinds of credential.
 func (r *incident) pageKinds() map[string]page.Kind {
 	out := map[string]page.Kind{}
-	for name, k := range r.set.Kinds { //workflowcheck:ignore into a map
+	//workflowcheck:ignore
+	for name, k := range r.set.Kinds { // into a map
 		kind := page.Kind{Propagation: time.Duration(k.PropagationMs) * time.Millisecond, SessionsOutlive: k.SessionsOutlive, Places: k.Vantages}
 		for _, v := range activities.Verbs() {
 			switch k.Verbs[v].Support {
@@ -166,7 +167,8 @@ func (r *incident) massEnds() map[string]int {
 		return out
 	}
 	for _, w := range m.Waves {
-		for end, n := range w.Tally.Ended { //workflowcheck:ignore sums
+		//workflowcheck:ignore
+		for end, n := range w.Tally.Ended { // sums
 			out[end] += n
 		}
 	}
@@ -181,7 +183,8 @@ func (r *incident) massEnds() map[string]int {
 // openCount is how many items are not in a proven end state.
 func (r *incident) openCount() int {
 	n := len(r.openItems()) + r.rows()
-	for _, ended := range r.massEnds() { //workflowcheck:ignore a sum
+	//workflowcheck:ignore
+	for _, ended := range r.massEnds() { // a sum
 		n -= ended
 	}
 	return n

@@ -22,11 +22,13 @@ func (r *incident) massTotals(v *view.Incident) {
 		return
 	}
 	v.Totals.Items, v.Totals.Open = r.size(), r.openCount()
-	for end, n := range r.massEnds() { //workflowcheck:ignore sums
+	//workflowcheck:ignore
+	for end, n := range r.massEnds() { // sums
 		v.Totals.ByEndState[end] += n
 	}
 	for _, w := range m.Waves {
-		for o, n := range w.Tally.Outcomes { //workflowcheck:ignore sums
+		//workflowcheck:ignore
+		for o, n := range w.Tally.Outcomes { // sums
 			v.Totals.ByOutcome[o] += n
 		}
 	}

@@ -372,7 +372,8 @@ func sameCounts(a, b map[string]int) bool {
 	if len(a) != len(b) {
 		return false
 	}
-	for k, n := range a { //workflowcheck:ignore compares
+	//workflowcheck:ignore
+	for k, n := range a { // compares
 		if b[k] != n {
 			return false
 		}
@@ -448,7 +449,8 @@ func tallyAttrs(t page.Tally) map[string]string {
 		name string
 		by   map[string]int
 	}{{"", t.Ended}, {"death ", t.Death}, {"adoption ", t.Adoption}, {"calls ", t.Outcomes}} {
-		for k, n := range m.by { //workflowcheck:ignore into a map
+		//workflowcheck:ignore
+		for k, n := range m.by { // into a map
 			out[m.name+k] = itoa(n)
 		}
 	}

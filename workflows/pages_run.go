@@ -375,7 +375,8 @@ func (p *pager) groups() []page.Group {
 		out = append(out, g.Group)
 	}
 	ids := make([]int, 0, len(p.running))
-	for id := range p.running { //workflowcheck:ignore sorted below
+	//workflowcheck:ignore
+	for id := range p.running { // sorted below
 		ids = append(ids, id)
 	}
 	slices.Sort(ids)

@@ -60,7 +60,8 @@ func (r *incident) dangling() int {
 // falseAlarm tells whether people said that nothing of this was real: then no item
 // was killed, and an accepted risk is none (design section 3).
 func (r *incident) falseAlarm() bool {
-	for end, n := range r.massEnds() { //workflowcheck:ignore any
+	//workflowcheck:ignore
+	for end, n := range r.massEnds() { // any
 		if n > 0 && end != endNever && end != endAccepted {
 			return false
 		}

@@ -131,14 +131,16 @@ func (t *Tally) Add(o Tally) {
 // Open counts the rows that are not in an end state.
 func (t Tally) Open() int {
 	n := t.Items
-	for _, v := range t.Ended { //workflowcheck:ignore a sum
+	//workflowcheck:ignore
+	for _, v := range t.Ended { // a sum
 		n -= v
 	}
 	return n
 }
 
 func add(to *map[string]int, from map[string]int) {
-	for k, n := range from { //workflowcheck:ignore sums
+	//workflowcheck:ignore
+	for k, n := range from { // sums
 		if *to == nil {
 			*to = map[string]int{}
 		}
