@@ -206,7 +206,7 @@ func (w *mass) waits() string {
 			b.WriteString(g.Next.Gate + "|" + g.Next.Why + "\n")
 		}
 	}
-	fmt.Fprintf(&b, "%d %v %d", w.st.Rounds, w.st.Granted, len(w.st.Open))
+	b.WriteString(fmt.Sprintf("%d %v %d", w.st.Rounds, w.st.Granted, len(w.st.Open)))
 	if w.adopting() > 0 {
 		b.WriteString("adopting")
 	}
