@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -94,9 +93,9 @@ expect: [{id: bystander, expr: 'lab.keys.exists(k, k.alias == "bystander" && k.s
 		r.kill()
 		r.up()
 	}
-	r.until(id, "rows in scope", 2*time.Minute, func(v view.Incident) bool { return v.Totals.Items == largeItems })
+	r.until(id, "rows in scope", func(v view.Incident) bool { return v.Totals.Items == largeItems })
 	again("while the scope is read")
-	r.until(id, "the first calls", 3*time.Minute, func(v view.Incident) bool { return v.Totals.ByOutcome["done"] > 2 })
+	r.until(id, "the first calls", func(v view.Incident) bool { return v.Totals.ByOutcome["done"] > 2 })
 	again("while keys are disabled")
 	vote := func(v view.Incident) view.Incident {
 		for _, a := range v.Approvals {
@@ -110,7 +109,7 @@ expect: [{id: bystander, expr: 'lab.keys.exists(k, k.alias == "bystander" && k.s
 		}
 		return v
 	}
-	r.until(id, "every question answered", 4*time.Minute, func(v view.Incident) bool {
+	r.until(id, "every question answered", func(v view.Incident) bool {
 		vote(v)
 		granted := 0
 		for _, a := range v.Approvals {
@@ -121,7 +120,7 @@ expect: [{id: bystander, expr: 'lab.keys.exists(k, k.alias == "bystander" && k.s
 		return granted == 2 // of the reported key, and of the wave over pages
 	})
 	again("while keys are destroyed")
-	v := r.until(id, "a sealed end", 5*time.Minute, func(v view.Incident) bool { return v.Bundle != nil && v.Totals.Open == 0 })
+	v := r.until(id, "a sealed end", func(v view.Incident) bool { return v.Bundle != nil && v.Totals.Open == 0 })
 	require.Equal(t, map[string]int{"revoked-verified": largeItems}, v.Totals.ByEndState)
 
 	world, err := l.control.Oracle(t.Context())
