@@ -17,6 +17,8 @@ type shower struct {
 	p   palette
 	now time.Time
 	v   view.Incident
+	// pace is what was seen of it while it was watched.
+	pace []string
 }
 
 func (s shower) text() string {
@@ -47,7 +49,7 @@ func (s shower) section(title string, lines []string) []string {
 
 // Verdict is one sentence that says how it stands.
 func verdict(v view.Incident) string {
-	total, dead := v.Totals.Items, deadCount(v)
+	total, dead := v.Totals.Items, provenDead(v)
 	keys := count(total, "key", "keys")
 	switch {
 	case v.State == "all-clear":
@@ -56,7 +58,7 @@ func verdict(v view.Incident) string {
 		return "CONTAINED: all old keys are dead; " + stillOpen(v)
 	case total == 0:
 		return "NOT CONTAINED: the scope is being read"
-	case v.Truncated:
+	case partly(v):
 		return fmt.Sprintf("NOT CONTAINED: %d of %s open", v.Totals.Open, count(total, "item", "items"))
 	case len(openApprovals(v)) > 0 && dead == 0 && !anyDisabled(v):
 		return fmt.Sprintf("NOT CONTAINED: nothing is killed yet; %s", waitsForVotes(v))
@@ -272,6 +274,9 @@ func shortHash(h string) string {
 
 func (s shower) items() []string {
 	out := itemLines(s.v.Items, s.p, "  ", true)
+	if s.v.Mass != nil {
+		return append(out, massLines(s.v, s.now)...)
+	}
 	if s.v.Truncated {
 		out = append(out, fmt.Sprintf("  ... the first %d; the rest: rekey incident items %s --all", len(s.v.Items), s.v.ID))
 	}
@@ -520,7 +525,7 @@ func openReasons(v view.Incident) []openReason {
 
 // eta says how long the plan still takes, from the first call on.
 func eta(v view.Incident, now time.Time) string {
-	if v.Plan == nil || v.State == "contained" || v.State == "all-clear" || v.Plan.ETAMs == 0 || (!v.Truncated && deadCount(v) == v.Totals.Items) {
+	if v.Plan == nil || v.State == "contained" || v.State == "all-clear" || v.Plan.ETAMs == 0 || (!partly(v) && provenDead(v) == v.Totals.Items) {
 		return ""
 	}
 	first := ""
