@@ -14,6 +14,7 @@ import (
 	"rekey/internal/codec"
 	"rekey/internal/engine"
 	"rekey/internal/fsx"
+	"rekey/internal/page/pagestore"
 	"rekey/internal/people"
 	"rekey/internal/plan"
 	"rekey/internal/server"
@@ -42,7 +43,7 @@ func (r *Runtime) NewServer(c client.Client, e *engine.Engine, ui, url string) (
 	incidents := server.Temporal{Client: c, Namespace: r.Namespace()}
 	o := server.Options{
 		Token: token, Actor: people.Reporter(r.Config), Reports: in, Incidents: incidents, Redact: r.Redact, Log: r.Log, Now: time.Now,
-		Exporter: exporter{e, incidents}, Hosts: r.hosts(), TLS: secure,
+		Exporter: exporter{e, incidents}, Rows: server.NewRows(incidents, pagestore.New(r.Blobs), time.Now), Hosts: r.hosts(), TLS: secure,
 		Health: r.Health, Drain: r.drain, OnRefuse: r.Metrics.Refuse, Trace: r.trace.Request,
 	}
 	if ui != "" {

@@ -190,6 +190,13 @@ func resolveItems(ctx context.Context, c *client, v view.Incident, names []strin
 	if err := match(v.Items); err != nil {
 		return nil, err
 	}
+	if v.Mass != nil {
+		// The incident looks its rows up itself, and knows names that stand for many.
+		for i := range found {
+			found[i] = or(found[i], names[i])
+		}
+		return found, nil
+	}
 	for after, more := "", v.Truncated; more && slices.Contains(found, ""); more = after != "" {
 		var page view.Items
 		if _, err := c.get(ctx, incidentPath(v.ID, "/items"), url.Values{"after": {after}}, &page); err != nil {

@@ -22,6 +22,10 @@ type measure struct {
 
 func measureOf(v view.Incident, phase string) measure {
 	switch phase {
+	case "scope":
+		if v.Mass != nil {
+			return measure{v.Mass.Items - v.Mass.Reading, v.Mass.Items, "read"}
+		}
 	case "approve":
 		m := measure{unit: "votes"}
 		for _, a := range v.Approvals {
@@ -34,10 +38,10 @@ func measureOf(v view.Incident, phase string) measure {
 		}
 		return m
 	case "act":
-		if v.Truncated {
+		if partly(v) {
 			return measure{}
 		}
-		return measure{deadCount(v), v.Totals.Items, "proven dead"}
+		return measure{provenDead(v), v.Totals.Items, "proven dead"}
 	case "notify":
 		n := v.Notices
 		return measure{n.Delivered + n.Acknowledged, n.Queued + n.Sent + n.Delivered + n.Bounced + n.Acknowledged, "delivered"}
@@ -52,6 +56,17 @@ func measureOf(v view.Incident, phase string) measure {
 			}
 			m.whole++
 		}
+		if v.Mass != nil {
+			for state, n := range v.Mass.ByAdoption {
+				switch state {
+				case "not-wanted":
+					continue
+				case "adopted", "waived":
+					m.part += n
+				}
+				m.whole += n
+			}
+		}
 		return m
 	case "close":
 		return measure{v.Totals.Items - v.Totals.Open, v.Totals.Items, "in an end state"}
@@ -61,8 +76,8 @@ func measureOf(v view.Incident, phase string) measure {
 
 // frame draws an incident in lines of at most width columns and height rows. What
 // waits for a person stays when there is no room for all bars.
-func frame(v view.Incident, now time.Time, p palette, width, height int) []string {
-	s := shower{p: p, now: now, v: v}
+func frame(v view.Incident, now time.Time, p palette, width, height int, pace ...string) []string {
+	s := shower{p: p, now: now, v: v, pace: pace}
 	room := max(height-1, 1)
 	out := assemble(s, width, false)
 	if len(out) > room {
@@ -90,6 +105,9 @@ func assemble(s shower, width int, short bool) []string {
 	}
 	out = append(out, "")
 	out = append(out, wrap("  "+states(s.v, s.p), width)...)
+	for _, l := range s.pace {
+		out = append(out, wrap("  "+l, width)...)
+	}
 	if w := s.waiting(); len(w) > 0 {
 		out = append(out, "", s.p.bold("Waiting for"))
 		for _, l := range w {
@@ -185,7 +203,7 @@ func bar(part, whole, length int) string {
 
 // states counts items by what is known of the old key, and of the new one.
 func states(v view.Incident, p palette) string {
-	if len(v.Items) == 0 {
+	if len(v.Items) == 0 && v.Mass == nil {
 		return "no items yet"
 	}
 	old, adoption := map[string]int{}, map[string]int{}
@@ -195,11 +213,22 @@ func states(v view.Incident, p palette) string {
 			adoption[it.Adoption.State]++
 		}
 	}
+	if v.Mass != nil {
+		rest := v.Mass.Items
+		for state, n := range v.Mass.ByDeath {
+			old[state] += n
+			rest -= n
+		}
+		old["alive"] += rest // nothing was done to them yet
+		for state, n := range v.Mass.ByAdoption {
+			adoption[state] += n
+		}
+	}
 	text := "old keys: " + tally(old, []string{"dead", "proving", "disabled", "alive", "unclear", "human"}, p)
 	if len(adoption) > 0 {
 		text += "   new keys: " + tally(adoption, []string{"adopted", "distributed", "issued", "waiting", "waived", "unclear", "not-wanted"}, p)
 	}
-	if v.Truncated {
+	if partly(v) {
 		text += fmt.Sprintf("   (the first %d items)", len(v.Items))
 	}
 	return text

@@ -16,6 +16,8 @@ type shower struct {
 	p   palette
 	now time.Time
 	v   view.Incident
+	// pace is what was seen of it while it was watched.
+	pace []string
 }
 
 func (s shower) text() string {
@@ -76,6 +78,9 @@ func (s shower) head() []string {
 
 func (s shower) items() []string {
 	out := itemLines(s.v.Items, s.p, "  ", true)
+	if s.v.Mass != nil {
+		return append(out, massLines(s.v, s.now)...)
+	}
 	if s.v.Truncated {
 		out = append(out, fmt.Sprintf("  ... the first %d; the rest: rekey incident items %s --all", len(s.v.Items), s.v.ID))
 	}

@@ -9,7 +9,7 @@ import (
 
 // verdict is one sentence that says how it stands.
 func verdict(v view.Incident) string {
-	total, dead := v.Totals.Items, deadCount(v)
+	total, dead := v.Totals.Items, provenDead(v)
 	keys := count(total, "key", "keys")
 	switch {
 	case v.State == "all-clear":
@@ -18,7 +18,7 @@ func verdict(v view.Incident) string {
 		return "CONTAINED: all old keys are dead; " + stillOpen(v)
 	case total == 0:
 		return "NOT CONTAINED: the scope is being read"
-	case v.Truncated:
+	case partly(v):
 		return fmt.Sprintf("NOT CONTAINED: %d of %s open", v.Totals.Open, count(total, "item", "items"))
 	case len(openApprovals(v)) > 0 && dead == 0 && !anyDisabled(v):
 		return fmt.Sprintf("NOT CONTAINED: nothing is killed yet; %s", waitsForVotes(v))
@@ -82,7 +82,7 @@ func isDead(it view.Item) bool {
 
 // eta says how long the plan still takes, from the first call on.
 func eta(v view.Incident, now time.Time) string {
-	if v.Plan == nil || v.State == "contained" || v.State == "all-clear" || v.Plan.ETAMs == 0 || (!v.Truncated && deadCount(v) == v.Totals.Items) {
+	if v.Plan == nil || v.State == "contained" || v.State == "all-clear" || v.Plan.ETAMs == 0 || (!partly(v) && provenDead(v) == v.Totals.Items) {
 		return ""
 	}
 	first := ""

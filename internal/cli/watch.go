@@ -151,7 +151,12 @@ type lineProgress struct {
 	out  io.Writer
 	last view.Incident
 	away bool
+	pace pace
+	told time.Time // of the pace
 }
+
+// paceEvery is how often a line tells of the pace of a large incident.
+const paceEvery = 30 * time.Second
 
 func (l *lineProgress) show(v view.Incident, _ json.RawMessage) error {
 	cleanAll(&v)
@@ -166,6 +171,12 @@ func (l *lineProgress) show(v view.Incident, _ json.RawMessage) error {
 		if !wasOpen(l.last, q.ID) {
 			l.say("to approve: " + approveHint(v, q))
 		}
+	}
+	now := l.io.Now()
+	l.pace.see(v, now)
+	if text := l.pace.says(v); text != "" && now.Sub(l.told) >= paceEvery {
+		l.say(text)
+		l.told = now
 	}
 	l.last = v
 	return nil
@@ -201,6 +212,7 @@ type drawnProgress struct {
 	rows  int
 	width int
 	last  []string
+	pace  pace
 }
 
 const (
@@ -214,7 +226,12 @@ const (
 func (d *drawnProgress) show(v view.Incident, _ json.RawMessage) error {
 	cleanAll(&v)
 	width, height := d.io.size()
-	d.last = frame(v, d.io.Now(), d.p, width, height)
+	d.pace.see(v, d.io.Now())
+	var pace []string
+	if text := d.pace.says(v); text != "" {
+		pace = append(pace, text)
+	}
+	d.last = frame(v, d.io.Now(), d.p, width, height, pace...)
 	return d.draw(d.last, width)
 }
 

@@ -100,21 +100,74 @@ func (s *Server) plan(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-var cursorRE = regexp.MustCompile(`^\d{1,9}$`)
+// cursorRE: an index into the items, or a fingerprint in the rows behind them.
+var cursorRE = regexp.MustCompile(`^(\d{1,9}|rows|(fp1|spki)_[0-9a-f]{64})$`)
+
+// rowsFrom is the cursor of the first row.
+const rowsFrom = "rows"
 
 func (s *Server) items(w http.ResponseWriter, r *http.Request) error {
 	after := r.URL.Query().Get("after")
 	if after != "" && !cursorRE.MatchString(after) {
 		return bad(http.StatusBadRequest, view.CodeInvalid, "give the `next` of the page before", "the cursor is not one")
 	}
-	return s.ask(w, r, func(ctx context.Context, id string) (any, error) {
-		all, err := s.Incidents.Items(ctx, id)
-		if err != nil {
-			return nil, err
+	return s.ask(w, r, func(ctx context.Context, id string) (any, error) { return s.itemPage(ctx, id, after) })
+}
+
+// itemPage gives a page of an incident's items: those that are moved one by one, and
+// after them the rows of pages, in the order of fingerprints.
+func (s *Server) itemPage(ctx context.Context, id, after string) (view.Items, error) {
+	out := view.Items{Schema: "rekey.item/v1", Items: []view.Item{}}
+	all, err := s.Incidents.Items(ctx, id)
+	if err != nil {
+		return out, err
+	}
+	fp, inRows := after, strings.Contains(after, "_") || after == rowsFrom
+	if after == rowsFrom {
+		fp = ""
+	}
+	if !inRows {
+		fp = ""
+		if out.Items, out.Next = view.Page(all, after, view.ShownItems); out.Next != "" {
+			return out, nil
 		}
-		page, next := view.Page(all, after, view.ShownItems)
-		return view.Items{Schema: "rekey.item/v1", Items: page, Next: next}, nil
-	})
+	}
+	if s.Rows == nil {
+		return out, nil
+	}
+	room := view.ShownItems - len(out.Items)
+	// A row that has become an item a moment ago is among those already.
+	items := make(map[string]bool, len(all))
+	for _, it := range all {
+		items[it.FP] = true
+	}
+	rows, err := s.Rows.After(ctx, id, fp, room+1)
+	if err != nil {
+		return out, err
+	}
+	if len(rows) > room {
+		rows, out.Next = rows[:room], rowsFrom
+		if room > 0 {
+			out.Next = rows[room-1].FP
+		}
+	}
+	for _, row := range rows {
+		if !items[row.FP] {
+			row.Death.Needed = needed(all)
+			out.Items = append(out.Items, row)
+		}
+	}
+	return out, nil
+}
+
+// needed is how many refusals prove a death: the same for every item of an incident.
+func needed(items []view.Item) int {
+	for _, it := range items {
+		if it.Death.Needed > 0 {
+			return it.Death.Needed
+		}
+	}
+	return 0
 }
 
 // ask answers with what get gives for the incident of the path.

@@ -94,6 +94,8 @@ type Options struct {
 
 	// Exporter; nil: bundles cannot be asked for here.
 	Exporter Exporter
+	// Rows; nil: items of large incidents that are rows of pages are not listed.
+	Rows Rows
 	// Codec is mounted at /codec/; nil: none. Sessions and UI (the Temporal UI's
 	// URL, where a login ends) are needed with it.
 	Codec    http.Handler

@@ -172,9 +172,23 @@ func yes(q view.Approval) int {
 	return n
 }
 
-// items finds what a hold names; "all" is every item in scope.
+// items finds what a hold names; "all" is every item in scope. A large incident looks
+// its rows up itself, and knows names that stand for many.
 func (a *App) items(ctx context.Context, v view.Incident, names []string) ([]string, error) {
 	all := v.Items
+	if v.Mass != nil {
+		out := make([]string, len(names))
+		for i, name := range names {
+			out[i] = name
+			if strings.EqualFold(name, "all") {
+				out[i] = "all"
+			}
+			if k := slices.IndexFunc(all, func(it view.Item) bool { return strings.EqualFold(it.Short, name) }); k >= 0 {
+				out[i] = all[k].FP
+			}
+		}
+		return out, nil
+	}
 	if v.Truncated {
 		var err error
 		if all, err = a.Incidents.Items(ctx, v.ID); err != nil {

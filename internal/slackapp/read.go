@@ -28,8 +28,11 @@ func (a *App) status(ctx context.Context, c asked) (*answer, error) {
 			dead++
 		}
 	}
+	if v.Mass != nil {
+		dead += v.Mass.Dead
+	}
 	out := say("`%s` *%s*, %s, phase %s", v.ID, v.Severity, v.State, v.Phase)
-	out.add("Items: %d, open %d, proven dead %d%s", v.Totals.Items, v.Totals.Open, dead, map[bool]string{true: " of those shown"}[v.Truncated])
+	out.add("Items: %d, open %d, proven dead %d%s", v.Totals.Items, v.Totals.Open, dead, map[bool]string{true: " of those shown"}[v.Truncated && v.Mass == nil])
 	if n := len(v.Scope.Unseen) + len(v.Scope.Dark); n > 0 {
 		out.add("Scope is *not complete*: %d source(s) unseen, %d dark window(s)", len(v.Scope.Unseen), len(v.Scope.Dark))
 	}

@@ -38,6 +38,42 @@ type Incident struct {
 	Contain      *Contain          `json:"contain_on_report,omitempty"`
 	Notes        []Note            `json:"notes,omitempty"`
 	Records      []Record          `json:"records,omitempty"`
+	Mass         *Mass             `json:"mass,omitempty"`
+}
+
+// Mass is the items of a large incident that are rows of pages (docs/design/0017).
+// They count in Totals; `incident items` lists them.
+type Mass struct {
+	Items int `json:"items"`
+	Open  int `json:"open"`
+	// Dead are proven dead; ByDeath and ByAdoption count the rows by those states.
+	Dead       int            `json:"dead"`
+	ByDeath    map[string]int `json:"by_death,omitempty"`
+	ByAdoption map[string]int `json:"by_adoption,omitempty"`
+	// Reading are those that the scope still reads.
+	Reading int        `json:"reading,omitempty"`
+	Waves   []MassWave `json:"waves,omitempty"`
+	Left    []MassLeft `json:"left,omitempty"`
+}
+
+// MassWave is a wave whose items are rows.
+type MassWave struct {
+	N     int `json:"n"`
+	Items int `json:"items"`
+	Open  int `json:"open"`
+	Dead  int `json:"dead"`
+	// ETAMs is how long the plan gives it, from its start at Started on.
+	ETAMs   int64  `json:"eta_ms,omitempty"`
+	Started string `json:"started,omitempty"`
+}
+
+// MassLeft is rows that no wave moves, and how people ended them.
+type MassLeft struct {
+	Strategy string `json:"strategy"`
+	Items    int    `json:"items"`
+	EndState string `json:"end_state,omitempty"`
+	// Task is the step that stands for them.
+	Task string `json:"task,omitempty"`
 }
 
 // SchemaIncident is the schema name of [Incident].
