@@ -30,6 +30,8 @@ type caller struct {
 type effect struct {
 	id       string
 	attempts int
+	// token is set where the effect was begun by a pass over pages.
+	token string
 	// unserved: no worker took the last pass up.
 	unserved bool
 }
@@ -53,7 +55,7 @@ func (c *caller) pass(ctx workflow.Context, v activities.Verb, e *effect, req ac
 	e.unserved = false
 	req.Incident = c.incident
 	if req.Token == "" {
-		req.Token = c.incident + "/" + e.id
+		req.Token = or(e.token, c.incident+"/"+e.id)
 	}
 	for lost := 1; ; lost++ {
 		e.attempts++

@@ -3,6 +3,7 @@ package workflows
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -200,8 +201,9 @@ func (it *item) resume(row page.Row) {
 	it.turned = it.turned || row.Strategy == string(playbooks.RevokeNow)
 	it.promoted = row.Promoted
 	if row.Effect != "" {
-		// A create without an outcome: every further attempt goes on in its journal.
-		it.issuing = &effect{id: row.Effect, attempts: row.Tries}
+		// A create without an outcome: every further attempt goes on in its journal, which
+		// the row names in full, and under its token.
+		it.issuing = &effect{id: strings.TrimPrefix(row.Effect, it.w.in.Incident+"/"), token: row.EffectToken, attempts: row.Tries}
 	}
 	switch {
 	case row.Death == "dead":

@@ -159,9 +159,11 @@ func (w *mass) resolved(cmd WaveCommand) {
 		w.st.Rounds++
 		w.st.Asked = slices.DeleteFunc(w.st.Asked, func(a string) bool { return a == page.GateVotes })
 	case t.Why == page.WhyAdopt:
-		w.p.order(page.Order{Kind: page.OrderAttest, All: true, As: cmd.As, Actor: cmd.Actor, Text: cmd.Text})
-		w.st.Asked = append(w.st.Asked, t.Why)
+		// Of those that are at their end: the others' dependents are not spoken of.
+		w.p.order(page.Order{Kind: page.OrderAttest, All: true, Why: page.WhyAdopt, As: cmd.As, Actor: cmd.Actor, Text: cmd.Text})
 	case t.Why == whyHarden, strings.HasPrefix(t.Why, whyStuck):
+	case strings.HasPrefix(t.Why, whyFails):
+		w.st.Asked = append(w.st.Asked, t.Why) // once
 	default:
 		w.p.order(page.Order{Kind: page.OrderResolve, All: true, Why: t.Why, As: cmd.As, Actor: cmd.Actor, Text: cmd.Text})
 	}
@@ -176,6 +178,23 @@ const whyStuck = "stuck/"
 // stuck tells a person what keeps failing, once; it is repeated all the same.
 func (w *mass) stuck(ctx workflow.Context, what string) {
 	w.page(ctx, whyStuck+what, view.Human{What: what})
+}
+
+const whyFails = "fails/"
+
+// failing names the calls that go on being repeated, those under way included.
+func (w *mass) failing() []string {
+	var out []string
+	for _, g := range w.p.groups() {
+		if g.Next.Why != page.WhyFailing {
+			continue
+		}
+		if what := fmt.Sprintf("%s in %s/%s", g.Next.Verb, g.Provider, g.Account); !slices.Contains(out, what) {
+			out = append(out, what)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // look asks people what groups at rest wait for.
@@ -208,8 +227,9 @@ func (w *mass) waits() string {
 	}
 	b.WriteString(fmt.Sprintf("%d %v %d", w.st.Rounds, w.st.Granted, len(w.st.Open)))
 	if w.adopting() > 0 {
-		b.WriteString("adopting")
+		fmt.Fprintf(&b, "adopting %v", w.p.settled())
 	}
+	fmt.Fprint(&b, w.failing())
 	return b.String()
 }
 
@@ -261,14 +281,21 @@ func (w *mass) ask(ctx workflow.Context) {
 			w.page(ctx, n.Why, view.Human{What: fmt.Sprintf("%d items of wave %d: %s", rows, w.in.Wave.N, n.Why)})
 		}
 	}
-	if n := w.adopting(); n > 0 {
+	if n := w.adopting(); n > 0 && w.p.settled() {
 		w.page(ctx, page.WhyAdopt, view.Human{What: fmt.Sprintf("%s (%d in wave %d): resolve --as adopted or waived when they are", page.WhyAdopt, n, w.in.Wave.N)})
+	}
+	failing := w.failing()
+	for _, what := range failing {
+		w.page(ctx, whyFails+what, view.Human{What: what + " " + page.WhyFailing + ": look at the provider's status and at rekey's path to it (`rekey doctor`); it goes on by itself"})
 	}
 	// What nobody waits for any more lapses.
 	w.st.Open = slices.DeleteFunc(w.st.Open, func(t massTask) bool {
 		gone := by[page.GateNotice+t.Why]+by[page.GateHuman+t.Why] == 0
 		if t.Why == page.WhyAdopt {
 			gone = w.adopting() == 0
+		}
+		if what, ok := strings.CutPrefix(t.Why, whyFails); ok {
+			gone = !slices.Contains(failing, what)
 		}
 		if t.Why == whyHarden || strings.HasPrefix(t.Why, whyStuck) || strings.HasPrefix(t.Why, "denied/") || !gone {
 			return false

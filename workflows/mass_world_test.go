@@ -226,7 +226,7 @@ func (m *massWorld) pass(v activities.Verb) func(context.Context, page.Pass) (pa
 			r := &rows[i]
 			require.Equal(m.w.t, v, r.Next.Verb, "a pass is over rows that wait for its verb")
 			require.NotContains(m.w.t, []string{page.GateHeld, page.GateHuman, page.GatePull, page.GateNotice}, r.Next.Gate)
-			res, err := one(ctx, activities.Pass{Incident: in.Incident, ID: in.ID, Verb: v, Attempt: r.Tries + 1, Items: []activities.Request{f.Request(r, now)}})
+			res, err := one(ctx, activities.Pass{Incident: in.Incident, ID: r.Journal(in.Incident + "/" + in.ID), Verb: v, Attempt: r.Tries + 1, Items: []activities.Request{f.Request(r, now)}})
 			if err != nil {
 				return out, err
 			}
@@ -236,7 +236,7 @@ func (m *massWorld) pass(v activities.Verb) func(context.Context, page.Pass) (pa
 					out.Findings = append(out.Findings, page.Found{From: r.Key(), Finding: fd})
 				}
 			}
-			f.Advance(r, a, in.ID, now)
+			f.Advance(r, a, in.Incident+"/"+in.ID, now) // the name of its journal
 			out.Outcomes[string(a.Outcome)]++
 		}
 		if lost {
