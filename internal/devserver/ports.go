@@ -3,9 +3,7 @@ package devserver
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
-	"strconv"
 	"strings"
 	"syscall"
 )
@@ -36,31 +34,4 @@ func frontendAddress(address string) (string, error) {
 	}
 	chosen := l.Addr().String()
 	return chosen, l.Close()
-}
-
-// internalPorts picks n free ports on 127.0.0.1 for the services nobody configures. They lie below the range from
-// which Linux (32768) and BSD (49152) take the local ports of outgoing connections: a port from that range may be gone
-// before Temporal binds to it.
-func internalPorts(n int) ([]int, error) {
-	const low, high = 20000, 32000
-	var ports []int
-	var held []net.Listener
-	defer func() {
-		for _, l := range held {
-			_ = l.Close()
-		}
-	}()
-	for range 50 * n {
-		port := low + rand.IntN(high-low) //nolint:gosec // no secret: a place to start looking for a free port
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err != nil {
-			continue
-		}
-		held = append(held, l)
-		ports = append(ports, port)
-		if len(ports) == n {
-			return ports, nil
-		}
-	}
-	return nil, fmt.Errorf("no %d free ports between %d and %d on 127.0.0.1 for Temporal's internal services", n, low, high)
 }

@@ -212,19 +212,6 @@ func TestGuard(t *testing.T) {
 	require.NoError(t, guard(func() error { return nil }))
 }
 
-func TestInternalPortsAreDistinctAndFree(t *testing.T) {
-	ports, err := internalPorts(5)
-	require.NoError(t, err)
-	seen := map[int]bool{}
-	for _, p := range ports {
-		require.False(t, seen[p])
-		seen[p] = true
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p)))
-		require.NoError(t, err)
-		require.NoError(t, l.Close())
-	}
-}
-
 // TestUserWithoutName: Temporal's server would end with a page of its own words.
 func TestUserWithoutName(t *testing.T) {
 	require.NoError(t, known(nil))

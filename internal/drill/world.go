@@ -9,8 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +21,7 @@ import (
 	"rekey/internal/fsx"
 	"rekey/internal/lab/control"
 	"rekey/internal/lab/scenario"
+	"rekey/internal/loopback"
 	"rekey/internal/people"
 )
 
@@ -43,7 +42,7 @@ type Addrs struct {
 }
 
 // readyLimit bounds how long a process may take to answer.
-const readyLimit = 60 * time.Second
+const readyLimit = 2 * time.Minute
 
 // world is the processes and files of one drill.
 type world struct {
@@ -168,11 +167,15 @@ func (w *world) configure() (map[string]string, error) {
 	if err := w.writeEstate(); err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(4)
+	ports, err := loopback.Ports(4)
 	if err != nil {
 		return nil, err
 	}
-	w.http, w.temporal = ports[0], ports[1]
+	at := make([]string, len(ports))
+	for i, p := range ports {
+		at[i] = loopback.Address(p)
+	}
+	w.http, w.temporal = at[0], at[1]
 	account := map[string]any{
 		"account_id": w.info.Account, "regions": []string{"us-east-1", "eu-central-1"}, "base_url": w.addr.Provider, "allow_private": true,
 		"rate": map[string]any{"cloudtrail": "1000/s"}, // the lab keeps its own limits, in the world's time
@@ -182,7 +185,7 @@ func (w *world) configure() (map[string]string, error) {
 	}
 	cfg := map[string]any{
 		"data":      filepath.Join(w.dir, "data"),
-		"listen":    map[string]any{"http": ports[0], "temporal": ports[1], "ui": ports[2], "metrics": ports[3]},
+		"listen":    map[string]any{"http": at[0], "temporal": at[1], "ui": at[2], "metrics": at[3]},
 		"temporal":  map[string]any{"namespace": Namespace},
 		"audit":     map[string]any{"origin": "drill.invalid/rekey"},
 		"people":    folk,
@@ -320,24 +323,4 @@ func (w *world) until(ctx context.Context, ended <-chan struct{}, cond func() bo
 		}
 	}
 	return nil
-}
-
-// freePorts picks loopback addresses that are free now.
-func freePorts(n int) ([]string, error) {
-	var out []string
-	var open []io.Closer
-	defer func() {
-		for _, c := range open {
-			_ = c.Close()
-		}
-	}()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		open = append(open, l)
-		out = append(out, l.Addr().String())
-	}
-	return out, nil
 }

@@ -13,7 +13,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -24,6 +23,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"rekey/activities/activitytest/porttest"
 )
 
 // What the seed makes.
@@ -109,13 +110,13 @@ func Start(t testing.TB) *Server {
 	require.NoError(t, os.WriteFile(seed, body, 0o600))
 	preload := filepath.Join(dir, "loopback.js")
 	require.NoError(t, os.WriteFile(preload, []byte(loopback), 0o600))
-	for range 5 { // the ports may be taken by the time it binds them
-		base := freePorts(t)
+	for range 3 {
+		base := porttest.Row(t, 2)
 		if s.run(t, base, node, "--require", preload, script, "start", "-p", strconv.Itoa(base), "--service", "github,slack", "--seed", seed) {
 			return s
 		}
 	}
-	t.Fatal("emulate did not come up in five attempts")
+	t.Fatal("emulate did not come up in three attempts")
 	return nil
 }
 
@@ -207,22 +208,4 @@ func appKey(t testing.TB) []byte {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
 	return pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
-}
-
-// freePorts finds two ports in a row.
-func freePorts(t testing.TB) int {
-	t.Helper()
-	for range 50 {
-		a, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		port := a.Addr().(*net.TCPAddr).Port
-		b, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port+1))
-		_ = a.Close()
-		if err == nil {
-			_ = b.Close()
-			return port
-		}
-	}
-	t.Fatal("no two free ports in a row")
-	return 0
 }

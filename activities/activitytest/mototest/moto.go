@@ -8,8 +8,6 @@ package mototest
 
 import (
 	"context"
-	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +21,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/stretchr/testify/require"
+
+	"rekey/activities/activitytest/porttest"
 )
 
 // AccountID is moto's account.
@@ -50,7 +50,7 @@ func Start(t testing.TB) *Server {
 		}
 		t.Skip("skipped: needs moto (pip install 'moto[server]')")
 	}
-	port := freePort(t)
+	port := porttest.Free(t, 1)[0]
 	cmd := exec.Command("python3", "-m", "moto.server", "-H", "127.0.0.1", "-p", port)
 	cmd.Dir = t.TempDir() // the recorder writes into its working directory
 	cmd.Env = append(os.Environ(), "INITIAL_NO_AUTH_ACTION_COUNT=1000000", "MOTO_RECORDER_FILEPATH="+filepath.Join(t.TempDir(), "recording"))
@@ -149,12 +149,4 @@ func (s *Server) authenticateAfter(t testing.TB, calls string) {
 	require.NoError(t, err)
 	_ = resp.Body.Close()
 	require.Equal(t, http.StatusOK, resp.StatusCode)
-}
-
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { _ = l.Close() }()
-	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
 }

@@ -26,6 +26,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"rekey/activities/activitytest/porttest"
 )
 
 // Superuser is the name of the server's superuser.
@@ -80,7 +82,7 @@ func Start(t testing.TB, o Options) *Server {
 		}
 		t.Skip("skipped: needs postgres (apt-get install postgresql)")
 	}
-	s := &Server{Host: "127.0.0.1", Port: freePort(t), Password: Password(), bin: bin, as: unprivileged(t)}
+	s := &Server{Host: "127.0.0.1", Port: porttest.Free(t, 1)[0], Password: Password(), bin: bin, as: unprivileged(t)}
 	dir, err := os.MkdirTemp("", "rekey-pg-") //nolint:usetesting // t.TempDir's parents are closed to the server's user
 	require.NoError(t, err)
 	s.dir = dir
@@ -343,12 +345,4 @@ func unprivileged(t testing.TB) *syscall.Credential {
 	}
 	t.Fatal("PostgreSQL does not run as root, and there is no user postgres or nobody")
 	return nil
-}
-
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { _ = l.Close() }()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"rekey/activities/activitytest/porttest"
 )
 
 // An Aiosmtpd is a running aiosmtpd (https://aiosmtpd.aio-libs.org) that keeps its
@@ -46,13 +48,7 @@ func NewAiosmtpd(t testing.TB) *Aiosmtpd {
 		}
 		t.Skip("skipped: needs aiosmtpd (apt-get install python3-aiosmtpd)")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	s := &Aiosmtpd{dir: filepath.Join(t.TempDir(), "mail"), python: python}
-	s.Host, s.Port, err = net.SplitHostPort(l.Addr().String())
-	require.NoError(t, err)
-	require.NoError(t, l.Close())
-	return s
+	return &Aiosmtpd{Host: "127.0.0.1", Port: porttest.Free(t, 1)[0], dir: filepath.Join(t.TempDir(), "mail"), python: python}
 }
 
 // Up starts the server, for the rest of the test.
