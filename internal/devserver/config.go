@@ -13,6 +13,8 @@ import (
 	"go.temporal.io/server/common/membership/static"
 	sqliteplugin "go.temporal.io/server/common/persistence/sql/sqlplugin/sqlite"
 	"go.temporal.io/server/common/primitives"
+
+	"rekey/internal/loopback"
 )
 
 const (
@@ -35,7 +37,7 @@ func newLayout(frontend string) (layout, error) {
 	services := []primitives.ServiceName{
 		primitives.HistoryService, primitives.MatchingService, primitives.WorkerService, primitives.InternalFrontendService,
 	}
-	ports, err := internalPorts(len(services) + 1)
+	ports, err := loopback.Ports(len(services) + 1)
 	if err != nil {
 		return layout{}, err
 	}
@@ -49,7 +51,7 @@ func newLayout(frontend string) (layout, error) {
 func (l layout) hosts() map[primitives.ServiceName]static.Hosts {
 	hosts := map[primitives.ServiceName]static.Hosts{primitives.FrontendService: static.SingleLocalHost(l.frontend)}
 	for s, port := range l.internal {
-		hosts[s] = static.SingleLocalHost(net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		hosts[s] = static.SingleLocalHost(loopback.Address(port))
 	}
 	return hosts
 }
@@ -94,6 +96,9 @@ func serverConfig(l layout, database string) (*config.Config, error) {
 		},
 	}
 	c := &config.Config{
+		// Half of what Temporal gives its services to start (temporal/server_impl.go, startServices). Nothing is joined
+		// here; its default of 15 s in all is not enough on a machine that works on twenty other things.
+		Global: config.Global{Membership: config.Membership{MaxJoinDuration: servicesTimeout / 2}},
 		Persistence: config.Persistence{
 			DefaultStore:     sqliteplugin.PluginName,
 			VisibilityStore:  sqliteplugin.PluginName,

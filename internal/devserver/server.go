@@ -26,8 +26,10 @@ import (
 )
 
 const (
-	// startTimeout bounds one start; a healthy one takes well under 3 s.
-	startTimeout = 30 * time.Second
+	// startTimeout bounds one start, servicesTimeout the part in which Temporal's services come up; a healthy start
+	// takes well under 3 s in all.
+	startTimeout    = 2 * time.Minute
+	servicesTimeout = time.Minute
 	// stopTimeout bounds Stop when its context has no deadline.
 	stopTimeout = 10 * time.Second
 	// listenAttempts: an internal port can be lost between picking it and binding to it.
@@ -183,9 +185,12 @@ func (s *Server) startTemporal(o Options, who credentials, settings dynamicconfi
 		}
 		lostPort := strings.Contains(err.Error(), "address already in use") || strings.Contains(err.Error(), "Failed to start gRPC listener")
 		if !lostPort || attempt == listenAttempts {
+			if errors.Is(err, context.DeadlineExceeded) {
+				return fmt.Errorf("the embedded Temporal server did not start within %v: this machine is too busy or too slow; start again when it has less to do, nothing is lost", servicesTimeout)
+			}
 			return fmt.Errorf("the embedded Temporal server did not start; see %s in the data directory: %w", logName, databaseError(s.database, err))
 		}
-		if s.address, err = frontendAddress(s.address); err != nil {
+		if s.address, err = frontendAddress(o.Frontend); err != nil { // port 0: another one
 			return err
 		}
 	}
