@@ -32,7 +32,8 @@ func Generic() []Pattern {
 		{Name: "aws-secret", hints: []string{"akia", "asia", "abia", "acca"}, Regexp: regexp.MustCompile(`[A-Za-z0-9/+]{40,}`), Validate: awsSecret, near: awsKeyID},
 		{Name: "aws-secret", hints: []string{"secret"}, Regexp: regexp.MustCompile(`(?i)(?:aws_?)?secret_?(?:access_?)?key["'\\]*\s*[:=>]+\s*["'\\]*(?P<secret>[A-Za-z0-9/+]{40})`)},
 		{Name: "aws-secret", Regexp: regexp.MustCompile(`[A-Za-z0-9/+]{40,}`), Validate: bareSecret},
-		{Name: "aws-secret", hints: []string{"%2f", "%2b"}, Regexp: regexp.MustCompile(`(?:[A-Za-z0-9/+]|%2[BbFf]){40,}`), Validate: encodedSecret},
+		{Name: "aws-secret", hints: []string{"%2f", "%2b"}, Regexp: regexp.MustCompile(`(?:[A-Za-z0-9/+]|%2[BbFf]){40,}`), Validate: encoded(bareSecret)},
+		{Name: "aws-secret", hints: []string{"%2f", "%2b"}, Regexp: regexp.MustCompile(`(?:[A-Za-z0-9/+]|%2[BbFf]){40,}`), Validate: encoded(awsSecret), near: awsKeyID},
 		{Name: "github-token", hints: []string{"ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"}, Regexp: regexp.MustCompile(`(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,})`)},
 		{Name: "slack-token", hints: []string{"xox", "xapp-"}, Regexp: regexp.MustCompile(`(?:xox[a-z](?:\.xox[a-z])?|xapp)-[A-Za-z0-9-]{10,}`)},
 		{Name: "named-secret", hints: []string{"pass", "pwd", "secret", "token", "key"}, Regexp: regexp.MustCompile(`(?i)(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key)["'\\]*\s*[:=]\s*["'\\]*(?P<secret>[^\s"'\\,;<>\[\]]{8,})`), Validate: generated},
@@ -57,17 +58,21 @@ func awsSecret(b []byte) bool { return len(b) == 40 && !hexOnly.Match(b) }
 func notAWord(b []byte) bool { return !word.Match(bytes.TrimRight(b, "=")) }
 
 // bareSecret: what nobody writes by chance in exactly 40 characters. A path or a
-// name of that length has order: few different characters, or no digits.
+// name of that length has order: few different characters, or words. One secret in
+// nine hundred has no digit; then small letters have to take turns with others, as they
+// do in all but one in a hundred of these.
 func bareSecret(b []byte) bool {
-	return len(b) == 40 && bytes.ContainsAny(b, digits) && bytes.ContainsAny(b, capitals) && bytes.ContainsAny(b, small) &&
-		different(b) >= 20 && !pathLike.Match(b)
+	return len(b) == 40 && bytes.ContainsAny(b, capitals) && bytes.ContainsAny(b, small) && different(b) >= 20 &&
+		(bytes.ContainsAny(b, digits) || turns(b) >= 12) && !named.Match(b) && !path(b)
 }
 
-// encodedSecret is bareSecret as it stands in a URL (RFC 3986 section 2.1): there / and
+// encoded is a check of what stands escaped in a URL (RFC 3986 section 2.1): there / and
 // + cut it into pieces.
-func encodedSecret(b []byte) bool {
-	plain, err := url.PathUnescape(string(b))
-	return err == nil && bareSecret([]byte(plain))
+func encoded(check func([]byte) bool) func([]byte) bool {
+	return func(b []byte) bool {
+		plain, err := url.PathUnescape(string(b))
+		return err == nil && check([]byte(plain))
+	}
 }
 
 const (
@@ -76,7 +81,32 @@ const (
 	small    = "abcdefghijklmnopqrstuvwxyz"
 )
 
-var pathLike = regexp.MustCompile(`(?:/[a-z]{2,}){2}|^(?:[A-Z]?[a-z]{2,}|[0-9]+)+$`)
+// named are words and numbers written together, each word with its capital.
+var named = regexp.MustCompile(`^(?:[A-Z]?[a-z]{2,}|[0-9]+)+$`)
+
+// path tells whether half of the text is names between slashes. Two short ones
+// are in one secret of four thousand.
+func path(b []byte) bool {
+	n := 0
+	names := segment.FindAll(b, -1)
+	for _, s := range names {
+		n += len(s)
+	}
+	return len(names) >= 2 && n >= 20
+}
+
+var segment = regexp.MustCompile(`/[a-z]{2,}`)
+
+// turns counts how often a small letter follows what is none, or the other way round.
+func turns(b []byte) (n int) {
+	is := func(c byte) bool { return 'a' <= c && c <= 'z' }
+	for i := 1; i < len(b); i++ {
+		if is(b[i]) != is(b[i-1]) {
+			n++
+		}
+	}
+	return n
+}
 
 func different(b []byte) int {
 	var seen [256]bool

@@ -169,12 +169,59 @@ func TestGenericPatterns(t *testing.T) {
 		"https://docs.aws.amazon.com/IAM/latest/UserGuide/reference.html#x@y",
 		"mail security@example.com now",
 		"/home/Runner/work/project2/modules/api/x",
+		"/srv/Backup/home/alice/notes/kQ7/tmp/xyz",
+		"ListAWSAccountAliasesForOrganizationUnit",
 		"secret=key/1bf3c7f14a05 token: revoked-verified",
 		"SecurityIncidentResponseRunbookVersion12",
 		"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
 	} {
 		require.Equal(t, harmless, r.String(harmless))
 	}
+}
+
+// draw makes a secret of 40 characters as AWS does, until it is of the kind asked for.
+func draw(t *testing.T, kind func(string) bool) string {
+	t.Helper()
+	for range 1_000_000 {
+		b := make([]byte, 30)
+		_, err := rand.Read(b)
+		require.NoError(t, err)
+		if s := base64.StdEncoding.EncodeToString(b); kind(s) {
+			return s
+		}
+	}
+	require.FailNow(t, "no secret is so")
+	return ""
+}
+
+// smallRuns counts the runs of small letters.
+func smallRuns(s string) int { return len(regexp.MustCompile(`[a-z]+`).FindAllString(s, -1)) }
+
+// TestASecretAloneIsSeenWhateverItIsMadeOf: rare ones too, which have no digit, or two
+// names between slashes.
+func TestASecretAloneIsSeenWhateverItIsMadeOf(t *testing.T) {
+	twoNames := regexp.MustCompile(`(?:/[a-z]{2,}){2}`)
+	r := redactor(t, redact.Options{})
+	for name, kind := range map[string]func(string) bool{
+		"any":            func(string) bool { return true },
+		"without digits": func(s string) bool { return !strings.ContainsAny(s, "0123456789") && smallRuns(s) >= 7 },
+		"like a path":    func(s string) bool { return twoNames.MatchString(s) && strings.Count(s, "/") == 2 },
+	} {
+		for range 20 {
+			s := draw(t, kind)
+			require.NotContains(t, r.String("found "+s+" in a paste"), s, name)
+			escaped := url.QueryEscape(s)
+			require.NotContains(t, r.String("https://x.example/?k="+escaped+"&n=1"), escaped, name)
+		}
+	}
+}
+
+// TestAnEscapedSecretBesideItsIDNeedsNoOrder: beside the id 40 characters are enough.
+func TestAnEscapedSecretBesideItsIDNeedsNoOrder(t *testing.T) {
+	r := redactor(t, redact.Options{})
+	hidden := strings.Repeat("a", 20) + "%2F" + strings.Repeat("b", 19)
+	require.NotContains(t, r.String("AKIAIOSFODNN7EXAMPLE "+hidden), hidden)
+	require.Contains(t, r.String("x "+hidden), hidden, "without an id it is no secret")
 }
 
 func TestPatternsOfProviders(t *testing.T) {
