@@ -130,6 +130,7 @@ type App struct {
 	people   map[string]string
 	cache    cache
 	counts   counts
+	bodies   bodies
 	busy     chan struct{} // hands for what comes in
 	sweeping chan struct{} // and for what waits
 	plans    chan struct{}
@@ -164,6 +165,7 @@ func New(o Options) (*App, error) {
 		return nil, errors.New("slackapp: an option is missing")
 	}
 	a := &App{
+		bodies:  bodies{most: maxBodies, takes: maxBodyTakes},
 		Options: o, people: map[string]string{}, counts: counts{by: map[string]int64{}, tell: o.OnRefuse}, busy: make(chan struct{}, maxWorking), sweeping: make(chan struct{}, maxSweeping), plans: make(chan struct{}, maxPlans), quick: quick, grace: grace,
 	}
 	patterns, err := intake.Patterns(o.Providers)
@@ -290,7 +292,7 @@ func (c *counts) add(reason string) {
 }
 
 // Refusals counts what was refused, by reason, since the start: bad-signature,
-// stale, oversized, wrong-team, malformed, replayed, guest, stranger, unknown-user,
+// stale, oversized, slow, crowded, wrong-team, malformed, replayed, guest, stranger, unknown-user,
 // bot, secret, and the codes of refused decisions.
 func (a *App) Refusals() map[string]int64 {
 	a.counts.mu.Lock()

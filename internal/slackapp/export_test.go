@@ -2,8 +2,21 @@ package slackapp
 
 import "time"
 
-// Hurry shortens what tests would wait for.
-func (a *App) Hurry(quick, grace time.Duration) { a.quick, a.grace = quick, grace }
+// Quick is how long an acknowledgement waits for the answer.
+const Quick = quick
+
+// Pace says how long an acknowledgement waits for the answer, and an end for the work.
+func (a *App) Pace(quick, grace time.Duration) { a.quick, a.grace = quick, grace }
+
+// Bodies bounds what is read before anybody is authenticated.
+func (a *App) Bodies(most int, takes time.Duration) { a.bodies.most, a.bodies.takes = most, takes }
+
+// Reading is how many bodies are being read.
+func (a *App) Reading() int {
+	a.bodies.mu.Lock()
+	defer a.bodies.mu.Unlock()
+	return len(a.bodies.open)
+}
 
 // Parse is the parser, for the fuzzer: the words that a command is made of, and what
 // is told to whoever typed something else.

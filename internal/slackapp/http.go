@@ -3,7 +3,6 @@ package slackapp
 import (
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -32,13 +31,19 @@ func (a *App) Handler() http.Handler {
 	return mux
 }
 
-// take is the order of the checks: size, signature over the raw body, time, form,
+// take is the order of the checks: size and speed, signature over the raw body, time, form,
 // workspace, repeat. Nothing before the inbox has an effect.
 func (a *App) take(w http.ResponseWriter, r *http.Request, kind string, limit int64) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	body, err := a.bodies.read(w, r, limit)
 	switch {
 	case errors.As(err, new(*http.MaxBytesError)):
 		a.no(w, http.StatusRequestEntityTooLarge, "oversized", "the request is too large", "send less")
+		return
+	case errors.Is(err, errSlowBody):
+		a.no(w, http.StatusRequestTimeout, "slow", "the request did not come within 3 seconds", "send it again, at once")
+		return
+	case errors.Is(err, errCrowded):
+		a.no(w, http.StatusServiceUnavailable, "crowded", "too many requests are under way", "try again; if that does not help, see who connects to /slack, and put a proxy in front that lets in Slack alone")
 		return
 	case err != nil:
 		a.no(w, http.StatusBadRequest, "malformed", "the request cannot be read", "send it again")

@@ -62,6 +62,30 @@ func TestASecretBesideAReportIsACopyInScope(t *testing.T) {
 			s := awsLike(t)
 			return s[21:], "report awsiam " + keyID + " " + s[:21] + "\n" + s[21:] + " on a paste site"
 		},
+		"broken into three": func(t *testing.T) (string, string) {
+			s := awsLike(t)
+			return s[:13], "report awsiam " + keyID + " " + s[:13] + "\n" + s[13:27] + "\n" + s[27:] + " on a paste site"
+		},
+		"broken into eight": func(t *testing.T) (string, string) {
+			s := awsLike(t)
+			text := "report awsiam " + keyID
+			for i := 0; i < len(s); i += 5 {
+				text += " " + s[i:i+5]
+			}
+			return s[5:10], text + " on a paste site"
+		},
+		"broken before its last letters": func(t *testing.T) (string, string) {
+			s := awsLike(t)
+			return s[:37], "report awsiam " + keyID + " " + s[:37] + "\n" + s[37:] + " on a paste site"
+		},
+		"broken behind its name": func(t *testing.T) (string, string) {
+			s := awsLike(t)
+			return s[14:28], "report awsiam " + keyID + " aws_secret_access_key=" + s[:14] + "\n" + s[14:28] + "\n" + s[28:] + " on a paste site"
+		},
+		"a broken token that is longer than it must be": func(t *testing.T) (string, string) {
+			s := strings.Repeat(strings.ToUpper(random(t)[:9])+"x9", 6) // of odd pieces, whatever was drawn
+			return s[44:], "report awsiam " + keyID + " github_pat_" + s[:11] + " " + s[11:44] + " " + s[44:] + " on a paste site"
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, func(o *slackapp.Options) {
@@ -86,6 +110,25 @@ func TestASecretBesideAReportIsACopyInScope(t *testing.T) {
 			w.idle(t)
 			w.nowhere(t, hidden)
 		})
+	}
+}
+
+// TestTextIsNoSecret: what people write is left as it is, beside a key id too.
+func TestTextIsNoSecret(t *testing.T) {
+	for _, reason := range []string{
+		"found by Trufflehog 3 days ago in the public repository of our Payments team",
+		"AWS GuardDuty says UnauthorizedAccess on 2026-11-21 at 03:00 UTC from TOR exits; see INC-4711 and the runbook",
+		"seen in Jenkins job build-42 on host ip-10-0-0-1 of CI2, uses S3 and EC2 in eu-central-1 and us-east-1",
+		"internationalization misconfigurations responsibilities", // 20 + 17 + 16
+		"commit da39a3ee5e6b4b0d3255bfef95601890afd80709 of github.com/acme/payments",
+		"j.doe@example.com told PagerDuty 8842 about OpenSearch2 and MySQL8",
+	} {
+		w := newWorld(t)
+		got := w.typed(t, alice, "report awsiam "+keyID+" "+reason)
+		require.NotContains(t, got, "Delete message", reason)
+		require.Len(t, w.reports(), 1)
+		require.Equal(t, reason, w.reports()[0].Reason)
+		require.Empty(t, w.reports()[0].Copies)
 	}
 }
 

@@ -1,6 +1,7 @@
 package slackapp
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -39,6 +40,9 @@ func (f *finder) isKeyID(word string) bool {
 	return slices.ContainsFunc(f.ids, func(re *regexp.Regexp) bool { return re.MatchString(word) })
 }
 
+// aroundID is what people put around a key id.
+const aroundID = "`\"',;|:"
+
 var (
 	wordsRE = regexp.MustCompile(`\S+`)
 	labelRE = regexp.MustCompile(`^["'` + "`" + `]?[A-Za-z_][A-Za-z0-9_.-]*["']?[=:]`)
@@ -52,7 +56,8 @@ func (f *finder) seen(text string) (plain string, values []secret.Value) {
 	if len(spans) == 0 {
 		return text, nil
 	}
-	slices.SortFunc(spans, func(a, b [2]int) int { return a[0] - b[0] })
+	// Of two that begin together the longer one: its first piece may look like a secret.
+	slices.SortFunc(spans, func(a, b [2]int) int { return cmp.Or(a[0]-b[0], b[1]-a[1]) })
 	var out strings.Builder
 	pos := 0
 	for _, s := range spans {
@@ -67,7 +72,7 @@ func (f *finder) seen(text string) (plain string, values []secret.Value) {
 		part := text[from:to]
 		var secrets []string
 		for _, w := range wordsRE.FindAllString(part, -1) {
-			if id := strings.Trim(w, "`\"',;|:"); f.isKeyID(id) {
+			if id := strings.Trim(w, aroundID); f.isKeyID(id) {
 				out.WriteString(" " + id + " ")
 				continue
 			}
@@ -76,7 +81,10 @@ func (f *finder) seen(text string) (plain string, values []secret.Value) {
 		switch {
 		case len(secrets) == 0:
 		case slices.Contains(broken, [2]int{from, to}):
-			values = append(values, secret.New([]byte(strings.Join(secrets, ""))))
+			for i, w := range secrets {
+				secrets[i] = trimmed(w)
+			}
+			values = append(values, secret.New([]byte(bare(strings.Join(secrets, "")))))
 		case len(secrets) == 1:
 			values = append(values, secret.New([]byte(bare(secrets[0]))))
 		default: // a PEM block, or a secret that was broken into lines
@@ -87,41 +95,6 @@ func (f *finder) seen(text string) (plain string, values []secret.Value) {
 	}
 	out.WriteString(text[pos:])
 	return strings.TrimSpace(out.String()), values
-}
-
-// broken finds secrets that a line break or a space has cut in two, as terminals and
-// mail programs do: neither half looks like one. Spans are whole words.
-func (f *finder) broken(text string) (out [][2]int) {
-	const half = 8
-	words := wordsRE.FindAllStringIndex(text, -1)
-	var ids []string
-	for _, w := range words {
-		if id := strings.Trim(text[w[0]:w[1]], "`\"',;|:"); f.isKeyID(id) {
-			ids = append(ids, id+" ")
-		}
-	}
-	for i := 1; i < len(words); i++ {
-		a, b := words[i-1], words[i]
-		left, right := strings.Trim(text[a[0]:a[1]], "`\"'"), strings.Trim(text[b[0]:b[1]], "`\"',;.")
-		if len(left) < half || len(right) < half || f.isKeyID(left) || f.isKeyID(right) || len(f.r.Spans([]byte(left)))+len(f.r.Spans([]byte(right))) > 0 {
-			continue
-		}
-		if f.isSecret(left+right, ids) {
-			out = append(out, [2]int{a[0], b[1]})
-		}
-	}
-	return out
-}
-
-// isSecret tells whether a word by itself, or beside one of the key ids of its text, is
-// taken out whole: some secrets are told from other text by the id alone.
-func (f *finder) isSecret(word string, ids []string) bool {
-	for _, before := range append([]string{""}, ids...) {
-		if slices.Contains(f.r.Spans([]byte(before+word)), [2]int{len(before), len(before) + len(word)}) {
-			return true
-		}
-	}
-	return false
 }
 
 // visible undoes Slack's escapes and leaves out what cannot be seen, so that no
@@ -150,7 +123,7 @@ func widen(text string, from, to int) (int, int) {
 
 // bare takes name= and quotes off a secret.
 func bare(word string) string {
-	if m := labelRE.FindString(word); m != "" && len(m) < len(word) {
+	if m := labelRE.FindString(word); m != "" && strings.Trim(word[len(m):], "=") != "" { // base64 may end in ==
 		word = word[len(m):]
 	}
 	return strings.Trim(word, "`\"',;")
