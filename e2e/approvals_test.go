@@ -135,7 +135,7 @@ func TestVotesThatDoNotCount(t *testing.T) {
 	estateOf(r, l, map[string]string{"SOLO": "platform", "ONE": "platform", "TWO": "billing"})
 	asked := func(id string) view.Approval {
 		t.Helper()
-		v := r.until(id, "a question", 60*time.Second, func(v view.Incident) bool { _, ok := open(v, "strategy"); return ok })
+		v := r.until(id, "a question", func(v view.Incident) bool { _, ok := open(v, "strategy"); return ok })
 		a, _ := open(v, "strategy")
 		return a
 	}
@@ -180,7 +180,7 @@ func TestVotesThatDoNotCount(t *testing.T) {
 	// that people still have before them.
 	o = r.rekey("", "incident", "hold", id, "--item", l.info.Aliases["TWO"], "--until", "2h", "--reason", "invoices run tonight", "--identity", folk["ann"].identity)
 	require.Zero(t, o.code, o.errOut)
-	v := r.until(id, "a plan without the held key", 60*time.Second, func(v view.Incident) bool {
+	v := r.until(id, "a plan without the held key", func(v view.Incident) bool {
 		a, ok := open(v, "strategy")
 		return ok && a.WaveHash != q.WaveHash && len(a.Items) == 1
 	})
@@ -247,7 +247,7 @@ func TestVotesThatDoNotCount(t *testing.T) {
 	require.Equal(t, 3, o.code, o.errOut)
 	require.Equal(t, "waiting", decode[view.Incident](t, o.out).State)
 	waited := make(chan outcome, 1)
-	go func() { waited <- r.rekey("", append(waiting, "60s")...) }()
+	go func() { waited <- r.rekey("", append(waiting, patience.String())...) }()
 
 	// Two people accept the risk; what is sealed then holds every refusal.
 	for _, decision := range [][]string{
@@ -261,7 +261,7 @@ func TestVotesThatDoNotCount(t *testing.T) {
 	require.True(t, ok)
 	o = r.rekey("", "incident", "approve", id, "--approval", a.ID, "--wave", a.WaveHash, "--identity", folk["bob"].identity)
 	require.Zero(t, o.code, o.errOut)
-	r.until(id, "a sealed bundle", 60*time.Second, func(v view.Incident) bool { return v.Times.Sealed != "" })
+	r.until(id, "a sealed bundle", func(v view.Incident) bool { return v.Times.Sealed != "" })
 	o = <-waited
 	require.Equal(t, 3, o.code, "an accepted risk is contained, not all-clear: %s", o.errOut)
 	require.Equal(t, "contained", decode[view.Incident](t, o.out).State)

@@ -21,7 +21,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -200,6 +199,7 @@ func outsider(t *testing.T) (string, *atomic.Int64) {
 // TestCanaries plants secrets in every input and looks for them wherever rekey
 // writes, says or sends something.
 func TestCanaries(t *testing.T) {
+	t.Parallel()
 	world, connections := outsider(t)
 	r := newRig(t, "", "HTTP_PROXY="+world, "HTTPS_PROXY="+world, "ALL_PROXY="+world, "NO_PROXY=")
 	l := startLab(t, r, votesScenario)
@@ -296,13 +296,13 @@ func TestCanaries(t *testing.T) {
 	require.GreaterOrEqual(t, len(c.all), 20)
 
 	// Let it end, so that everything is written that will be.
-	v := r.until(id, "a question", 60*time.Second, func(v view.Incident) bool { _, ok := open(v, "strategy"); return ok })
+	v := r.until(id, "a question", func(v view.Incident) bool { _, ok := open(v, "strategy"); return ok })
 	items := []string{}
 	for _, it := range v.Items {
 		items = append(items, "--item", it.Short)
 	}
 	run(0, "", append([]string{"incident", "resolve", id, "--as", "accepted-risk", "--until", "30d", "--reason", "test keys"}, items...)...)
-	r.until(id, "a sealed bundle", 60*time.Second, func(v view.Incident) bool { return v.Times.Sealed != "" })
+	r.until(id, "a sealed bundle", func(v view.Incident) bool { return v.Times.Sealed != "" })
 	bundle := filepath.Join(r.dir, "incident.zip")
 	run(0, "", "audit", "export", id, "-o", bundle)
 	run(0, "", "audit", "report", bundle)

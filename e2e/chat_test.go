@@ -71,7 +71,7 @@ func (w *workspace) button(id string) (value string) {
 			}
 		}
 		return value != ""
-	}, 60*time.Second, 200*time.Millisecond, "the card never showed a button for %s", id)
+	}, patience, 200*time.Millisecond, "the card never showed a button for %s", id)
 	return value
 }
 
@@ -130,9 +130,10 @@ func TestAResponseFromSlack(t *testing.T) {
 	said := w.types(slackRita, "report awsiam "+c.keyID+" confidence=confirmed reason=in a public repository")
 	id := incidentRE.FindString(said)
 	require.NotEmpty(t, id, said)
-	require.Contains(t, w.types(slackRita, "list"), id)
+	// Temporal's index has an incident a moment after it was started.
+	require.Eventually(t, func() bool { return strings.Contains(w.types(slackRita, "list"), id) }, patience, time.Second, "the list never had it")
 
-	v := r.until(id, "the question about the strategy", 60*time.Second, func(v view.Incident) bool { _, ok := open(v, "strategy"); return ok })
+	v := r.until(id, "the question about the strategy", func(v view.Incident) bool { _, ok := open(v, "strategy"); return ok })
 	require.Equal(t, "rita", v.Reports[0].Actor, "who reports in Slack is the person of rekey.yaml")
 	require.Equal(t, "slack", v.Reports[0].Source)
 	q, _ := open(v, "strategy")
@@ -144,7 +145,7 @@ func TestAResponseFromSlack(t *testing.T) {
 	require.Contains(t, w.press(slackRita, notify.ActionApprove, press), "reported", "no approval of what one reported")
 	require.NotContains(t, w.press(slackMallory, notify.ActionApprove, press), "counts")
 	w.press(slackAnn, notify.ActionApprove, press)
-	v = r.until(id, "ann's vote", 30*time.Second, func(v view.Incident) bool { q, _ := open(v, "strategy"); return len(q.Votes) == 1 })
+	v = r.until(id, "ann's vote", func(v view.Incident) bool { q, _ := open(v, "strategy"); return len(q.Votes) == 1 })
 	q, _ = open(v, "strategy")
 	require.Equal(t, "ann", q.Votes[0].Actor)
 	require.Equal(t, "slack", q.Votes[0].Auth)
@@ -152,16 +153,16 @@ func TestAResponseFromSlack(t *testing.T) {
 	require.Equal(t, "Active", c.keys(t, "payments-ci")[c.keyID], "nothing moves before the second vote")
 	w.types(slackBob, "approve "+id+" "+q.ID)
 
-	v = r.until(id, "the question for Revoke", 90*time.Second, func(v view.Incident) bool { _, ok := open(v, "irreversible"); return ok })
+	v = r.until(id, "the question for Revoke", func(v view.Incident) bool { _, ok := open(v, "irreversible"); return ok })
 	q, _ = open(v, "irreversible")
 	press = w.button(q.ID)
 	w.press(slackAnn, notify.ActionApprove, press)
-	v = r.until(id, "ann's vote for Revoke", 30*time.Second, func(v view.Incident) bool { q, _ := open(v, "irreversible"); return len(q.Votes) == 1 })
+	v = r.until(id, "ann's vote for Revoke", func(v view.Incident) bool { q, _ := open(v, "irreversible"); return len(q.Votes) == 1 })
 	require.Contains(t, c.keys(t, "payments-ci"), c.keyID)
 	o := r.rekey("", "incident", "approve", id, "--wave", q.WaveHash, "--approval", q.ID, "--identity", people["bob"].identity, "--json")
 	require.Zero(t, o.code, o.out+o.errOut)
 
-	v = r.until(id, "its end", 3*time.Minute, func(v view.Incident) bool { return v.State == "all-clear" && v.Bundle != nil && v.Bundle.Digest != "" })
+	v = r.until(id, "its end", func(v view.Incident) bool { return v.State == "all-clear" && v.Bundle != nil && v.Bundle.Digest != "" })
 	require.Equal(t, "revoked-verified", v.Items[0].EndState)
 	require.False(t, c.Works(t, c.keyID, c.secret))
 	codes := map[string]bool{}
@@ -196,7 +197,7 @@ func TestAResponseFromSlack(t *testing.T) {
 			card = cards[0]
 		}
 		return len(cards) == 1 && strings.Contains(card.Text, "ALL CLEAR")
-	}, 60*time.Second, 500*time.Millisecond, "one card, and it says ALL CLEAR")
+	}, patience, 500*time.Millisecond, "one card, and it says ALL CLEAR")
 	require.Empty(t, buttons(t, card.Blocks), "nothing is left to press")
 	// The card is ahead of the thread: it is drawn as things are, the thread in order.
 	var story strings.Builder
@@ -206,7 +207,7 @@ func TestAResponseFromSlack(t *testing.T) {
 			story.WriteString(m.Text + "\n")
 		}
 		return strings.Contains(story.String(), "all-clear")
-	}, 60*time.Second, 500*time.Millisecond, "the thread is told to its end")
+	}, patience, 500*time.Millisecond, "the thread is told to its end")
 	t.Logf("thread:\n%s", story.String())
 	last := -1
 	for _, turn := range []string{"ann", "bob", "dead", "all-clear"} {
@@ -221,7 +222,7 @@ func TestAResponseFromSlack(t *testing.T) {
 			is = all[0]
 		}
 		return len(all) == 1 && is.State == "closed" && strings.Contains(is.Body, r.show(id).Bundle.Digest) && !strings.Contains(is.Body, "- [ ]")
-	}, 60*time.Second, 500*time.Millisecond, "one issue, closed with the last bundle's digest and every task done")
+	}, patience, 500*time.Millisecond, "one issue, closed with the last bundle's digest and every task done")
 	require.Contains(t, is.Title, id)
 
 	bundle := filepath.Join(r.dir, "incident.zip")
@@ -242,7 +243,7 @@ func TestChatIsDownAndNothingWaits(t *testing.T) {
 	w.pull(true)
 	id := r.report(c.keyID, "--reason", "in a public repository", "--confidence", "confirmed")
 	vote := func(name string) {
-		v := r.until(id, name, 90*time.Second, func(v view.Incident) bool { _, ok := open(v, name); return ok })
+		v := r.until(id, name, func(v view.Incident) bool { _, ok := open(v, name); return ok })
 		q, _ := open(v, name)
 		for _, who := range []string{"ann", "bob"} {
 			o := r.rekey("", "incident", "approve", id, "--wave", q.WaveHash, "--approval", q.ID, "--identity", people[who].identity, "--json")
@@ -251,11 +252,11 @@ func TestChatIsDownAndNothingWaits(t *testing.T) {
 	}
 	vote("strategy")
 	vote("irreversible")
-	r.until(id, "its item dead", 2*time.Minute, func(v view.Incident) bool { return v.Items[0].Death.State == "dead" })
+	r.until(id, "its item dead", func(v view.Incident) bool { return v.Items[0].Death.State == "dead" })
 	_, before := w.channel()
 	require.Empty(t, before, "Slack heard nothing yet")
 	w.pull(false)
-	r.until(id, "its end", 3*time.Minute, func(v view.Incident) bool { return v.State == "all-clear" && v.Bundle != nil })
+	r.until(id, "its end", func(v view.Incident) bool { return v.State == "all-clear" && v.Bundle != nil })
 	var story []string
 	require.Eventually(t, func() bool {
 		channel, all := w.channel()
@@ -268,7 +269,7 @@ func TestChatIsDownAndNothingWaits(t *testing.T) {
 			}
 		}
 		return strings.Contains(strings.Join(story, "\n"), "all-clear")
-	}, 3*time.Minute, time.Second)
+	}, patience, time.Second)
 	once := map[string]bool{}
 	for _, line := range story {
 		if strings.HasPrefix(line, "Phase:") {

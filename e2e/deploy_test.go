@@ -104,7 +104,7 @@ func (r *rig) builds() cli.BuildsResult {
 
 func (p *process) says(what string) {
 	p.t.Helper()
-	require.Eventually(p.t, func() bool { return strings.Contains(p.logged(), what) }, 2*time.Minute, 50*time.Millisecond, "%s never said: %s", p.name, what)
+	require.Eventually(p.t, func() bool { return strings.Contains(p.logged(), what) }, patience, 50*time.Millisecond, "%s never said: %s", p.name, what)
 }
 
 func (p *process) end() {
@@ -124,7 +124,7 @@ func (r *rig) serve() {
 		}
 		defer func() { _ = res.Body.Close() }()
 		return res.StatusCode == http.StatusOK
-	}, time.Minute, 50*time.Millisecond, "rekey serve does not answer")
+	}, patience, 50*time.Millisecond, "rekey serve does not answer")
 }
 
 // dial is a client of the rig's namespace that can read its payloads.
@@ -151,6 +151,7 @@ func buildOf(t *testing.T, c client.Client, id string) string {
 // TestDeploy plays what an operator does with a new build, against Temporal's own
 // server and with processes as they are run.
 func TestDeploy(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("skipped: builds Temporal's server and waits for its polls to be over, a minute or two")
 	}
@@ -171,7 +172,7 @@ func survives(t *testing.T, address string) {
 	pb := r.write("playbook.yaml", votedPlaybook)
 	vote := func(id, question, who string) {
 		t.Helper()
-		v := r.until(id, "the question "+question, time.Minute, func(v view.Incident) bool { _, ok := open(v, question); return ok })
+		v := r.until(id, "the question "+question, func(v view.Incident) bool { _, ok := open(v, question); return ok })
 		a, _ := open(v, question)
 		o := r.rekey("", "incident", "approve", id, "--approval", a.ID, "--wave", a.WaveHash, "--identity", folk[who].identity)
 		require.Zero(t, o.code, o.errOut)
@@ -183,7 +184,7 @@ func survives(t *testing.T, address string) {
 	one.says("this build is current")
 	require.NotContains(t, one.logged(), "this build waits")
 	id := r.report(l.info.Aliases["ONE"], "--playbook", pb)
-	r.until(id, "a question", time.Minute, func(v view.Incident) bool { _, ok := open(v, "strategy"); return ok })
+	r.until(id, "a question", func(v view.Incident) bool { _, ok := open(v, "strategy"); return ok })
 	c := r.dial(address, "survives")
 	require.Equal(t, "build-1", buildOf(t, c, workflows.IncidentID(id)))
 
@@ -209,7 +210,7 @@ func survives(t *testing.T, address string) {
 	// New incidents start there, old ones go on there: while the account is still held
 	// by the old build, and after it was stopped.
 	other := r.report(l.info.Aliases["TWO"], "--playbook", pb)
-	r.until(other, "a question", time.Minute, func(v view.Incident) bool { _, ok := open(v, "strategy"); return ok })
+	r.until(other, "a question", func(v view.Incident) bool { _, ok := open(v, "strategy"); return ok })
 	require.Equal(t, "build-2", buildOf(t, c, workflows.IncidentID(other)))
 	if two.holds() {
 		t.Log("the account had moved to the new build before")
@@ -218,7 +219,7 @@ func survives(t *testing.T, address string) {
 	disabled := func() bool {
 		return slices.ContainsFunc(l.oracle(t).Calls, func(c control.Call) bool { return c.Action == "iam:UpdateAccessKey" && c.Effect })
 	}
-	require.Eventually(t, disabled, time.Minute, 100*time.Millisecond, "the wave has called nobody")
+	require.Eventually(t, disabled, patience, 100*time.Millisecond, "the wave has called nobody")
 	require.Equal(t, "build-2", buildOf(t, c, workflows.IncidentID(id)))
 	one.end()
 
@@ -226,7 +227,7 @@ func survives(t *testing.T, address string) {
 	two.end()
 	gone := time.Now()
 	three := r.worker("build-3")
-	require.Eventually(t, func() bool { return r.builds().Current == "build-3" }, time.Minute, 100*time.Millisecond, "nobody took over")
+	require.Eventually(t, func() bool { return r.builds().Current == "build-3" }, patience, time.Second, "nobody took over")
 	t.Logf("ended in order: the next build was started and is current after %v", time.Since(gone).Round(100*time.Millisecond))
 	three.says("this build has taken over")
 	vote(other, "strategy", "bob")
@@ -235,7 +236,7 @@ func survives(t *testing.T, address string) {
 		vote(x, "irreversible", "bob")
 	}
 	for _, x := range []string{id, other} {
-		v := r.until(x, "an end", 2*time.Minute, func(v view.Incident) bool { return v.Times.Sealed != "" })
+		v := r.until(x, "an end", func(v view.Incident) bool { return v.Times.Sealed != "" })
 		require.Equal(t, "all-clear", v.State)
 	}
 	for _, k := range l.oracle(t).Keys {
@@ -272,18 +273,18 @@ func wouldBreak(t *testing.T, address string) {
 		return w
 	}
 	w := old()
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	require.Eventually(t, func() bool {
 		_, err := c.WorkerDeploymentClient().GetHandle("rekey").SetCurrentVersion(ctx, client.WorkerDeploymentSetCurrentVersionOptions{BuildID: "old"})
 		return err == nil
-	}, time.Minute, 100*time.Millisecond)
+	}, patience, 100*time.Millisecond)
 	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: workflows.IncidentID(incident), TaskQueue: workflows.TaskQueue}, workflows.TypeIncident, workflows.IncidentInput{ID: incident})
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { // its timer has fired
 		d, err := c.DescribeWorkflowExecution(ctx, workflows.IncidentID(incident), "")
 		return err == nil && d.GetWorkflowExecutionInfo().GetHistoryLength() >= 9
-	}, time.Minute, 50*time.Millisecond)
+	}, patience, 50*time.Millisecond)
 
 	p := r.worker("new")
 	p.says("this build waits")
@@ -301,7 +302,7 @@ func wouldBreak(t *testing.T, address string) {
 		require.True(t, s.Needed, "%+v", s)
 	}
 	id := r.report(l.info.Aliases["ONE"])
-	r.until(id, "a plan", time.Minute, func(v view.Incident) bool { return len(v.Items) > 0 && v.Phase != "scope" })
+	r.until(id, "a plan", func(v view.Incident) bool { return len(v.Items) > 0 && v.Phase != "scope" })
 	require.Equal(t, "new", buildOf(t, c, workflows.IncidentID(id)))
 
 	// The old build is stopped too early. What it would have done waits, and doctor
@@ -313,7 +314,7 @@ func wouldBreak(t *testing.T, address string) {
 		return slices.ContainsFunc(decode[cli.DoctorResult](t, o.out).Checks, func(c cli.DoctorCheck) bool {
 			return c.ID == "temporal.cluster.builds.old" && c.State == "fault" && strings.Contains(c.Detail, workflows.IncidentID(incident)) && strings.Contains(c.Do, "start a worker of build old")
 		})
-	}, 2*time.Minute, time.Second, "doctor does not tell")
+	}, patience, time.Second, "doctor does not tell")
 	w = old()
 	defer w.Stop()
 	require.NoError(t, run.Get(ctx, nil), "it ends with its own build")
@@ -325,7 +326,7 @@ func wouldBreak(t *testing.T, address string) {
 			}
 		}
 		return true
-	}, time.Minute, time.Second)
+	}, patience, time.Second)
 }
 
 // testEngine is rekey under the name of a build that a test has given it.

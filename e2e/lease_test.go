@@ -25,7 +25,7 @@ import (
 	"rekey/internal/playbook"
 )
 
-const leaseItems = 40
+const leaseItems = 24
 
 // leaseScenario has a key and a user for each item.
 func leaseScenario() string {
@@ -223,7 +223,7 @@ func (r *rig) process(name string, args ...string) *process {
 }
 
 // TestOneProcessAtATimeCallsAnAccount runs two workers against Temporal's own server
-// in the middle of an incident that makes thirty keys. The holder of the account is
+// in the middle of an incident that makes a key for each of its items. The holder of the account is
 // killed; the next one is stopped for longer than its lease and goes on; the third is
 // ended in order. Calls are told apart at the provider's door, effects are counted in
 // the lab's own log.
@@ -238,7 +238,7 @@ func TestOneProcessAtATimeCallsAnAccount(t *testing.T) {
 	entrance := newDoor(t, l.addrs.Provider)
 	account := strings.Replace(l.account, strconv.Quote(l.addrs.Provider), strconv.Quote(entrance.url), 1)
 	require.Contains(t, account, entrance.url)
-	account = strings.TrimSuffix(account, "}") + ", rate: {iam: 3/s}}" // so that a wave has a middle
+	account = strings.TrimSuffix(account, "}") + ", rate: {iam: 4/s}}" // so that a wave has a middle
 	var estate, copies strings.Builder
 	for n := range leaseItems {
 		id := l.info.Aliases[fmt.Sprintf("k%d", n)]
@@ -258,7 +258,7 @@ func TestOneProcessAtATimeCallsAnAccount(t *testing.T) {
 		return r.process(fmt.Sprintf("worker %d", workers), "worker", "--temporal", address, "--log-level", "info", "--listen-metrics", "127.0.0.1:0")
 	}
 	one, two := start(), start()
-	require.Eventually(t, func() bool { return one.holds() || two.holds() }, time.Minute, 20*time.Millisecond, "nobody holds the account")
+	require.Eventually(t, func() bool { return one.holds() || two.holds() }, patience, 20*time.Millisecond, "nobody holds the account")
 	if two.holds() {
 		one, two = two, one
 	}
@@ -269,7 +269,7 @@ func TestOneProcessAtATimeCallsAnAccount(t *testing.T) {
 		}
 		defer func() { _ = res.Body.Close() }()
 		return res.StatusCode == http.StatusOK
-	}, time.Minute, 50*time.Millisecond, "rekey serve is not ready")
+	}, patience, 50*time.Millisecond, "rekey serve is not ready")
 	o := r.rekey("", "report", "awsiam/user-access-key", l.info.Aliases["k0"], "--playbook", pb)
 	require.Zero(t, o.code, "%s%s", o.out, o.errOut)
 
@@ -284,35 +284,35 @@ func TestOneProcessAtATimeCallsAnAccount(t *testing.T) {
 	}
 	reached := func(n int) {
 		t.Helper()
-		require.Eventually(t, func() bool { return created() >= n }, 3*time.Minute, 20*time.Millisecond, "%d keys were not made", n)
+		require.Eventually(t, func() bool { return created() >= n }, patience, 20*time.Millisecond, "%d keys were not made", n)
 	}
 
 	// The holder is killed in a wave.
-	reached(5)
+	reached(4)
 	require.False(t, two.holds())
 	one.signal(syscall.SIGKILL)
 	killed := time.Now()
-	require.Eventually(t, two.holds, time.Minute, 10*time.Millisecond, "nobody took over")
+	require.Eventually(t, two.holds, patience, 10*time.Millisecond, "nobody took over")
 	t.Logf("killed: the other worker holds the account after %v", time.Since(killed).Round(10*time.Millisecond))
 	require.Empty(t, entrance.by(two.pid(), time.Time{}), "the one that waited has called nobody")
 
 	// The next holder stands still for longer than its lease.
 	three := start()
-	reached(12)
+	reached(9)
 	two.signal(syscall.SIGSTOP)
 	stopped := time.Now()
-	require.Eventually(t, three.holds, time.Minute, 10*time.Millisecond, "nobody took over")
+	require.Eventually(t, three.holds, patience, 10*time.Millisecond, "nobody took over")
 	t.Logf("stopped: the other worker holds the account after %v", time.Since(stopped).Round(10*time.Millisecond))
-	reached(16)
+	reached(12)
 	two.signal(syscall.SIGCONT)
-	require.Eventually(t, func() bool { return strings.Contains(two.logged(), "account is lost") }, time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(two.logged(), "account is lost") }, patience, 10*time.Millisecond)
 
 	// The third ends in order, and hands over.
-	reached(20)
+	reached(15)
 	require.Empty(t, entrance.by(two.pid(), stopped), "a process that stood still made a call after its lease")
 	three.signal(syscall.SIGTERM)
 	ended := time.Now()
-	require.Eventually(t, two.holds, time.Minute, 10*time.Millisecond, "nobody took over")
+	require.Eventually(t, two.holds, patience, 10*time.Millisecond, "nobody took over")
 	t.Logf("ended: the other worker holds the account after %v", time.Since(ended).Round(10*time.Millisecond))
 	<-three.done
 	require.Zero(t, three.cmd.ProcessState.ExitCode(), "it ends in order: %s", tail(three.logged()))
@@ -328,7 +328,7 @@ func TestOneProcessAtATimeCallsAnAccount(t *testing.T) {
 		}
 		return out
 	}
-	require.Eventually(t, func() bool { return len(alive()) == leaseItems }, 3*time.Minute, 200*time.Millisecond, "a key has no replacement")
+	require.Eventually(t, func() bool { return len(alive()) == leaseItems }, patience, 200*time.Millisecond, "a key has no replacement")
 	for user, n := range alive() {
 		require.Equal(t, 1, n, "%s has two keys", user)
 	}

@@ -9,12 +9,10 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +21,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"rekey/activities/activitytest/porttest"
 	"rekey/internal/cli"
 	"rekey/worker/embedded"
 )
@@ -35,14 +34,22 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asRekey) == "1" {
 		os.Exit(cli.Main(testEngine(embedded.Engine())))
 	}
-	// These tests wait more than they work: four at a time keep the package below the
-	// ten minutes that `go test` gives it.
+	// These tests wait more than they work: six at a time keep the package far below
+	// the ten minutes that `go test` gives it.
 	flag.Parse()
-	if err := flag.Set("test.parallel", "4"); err != nil {
+	if err := flag.Set("test.parallel", "6"); err != nil {
 		panic(err)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if built.Load() {
+		server, _ := temporalServer()
+		_ = os.RemoveAll(filepath.Dir(server))
+	}
+	os.Exit(code)
 }
+
+// built: [temporalServer] was asked for.
+var built atomic.Bool
 
 // needServer skips a test whose server is not on this machine, or fails it where
 // CI says that it must be there.
@@ -75,16 +82,17 @@ type rig struct {
 	// upArgs are further arguments of `rekey up`.
 	upArgs []string
 
-	mu  sync.Mutex
-	cmd *exec.Cmd
-	log *bytes.Buffer
+	mu    sync.Mutex
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when cmd has ended
+	log   *bytes.Buffer
 }
 
 // newRig makes a data directory and a rekey.yaml of the lines given, with free
 // ports.
 func newRig(t *testing.T, yaml string, env ...string) *rig {
 	t.Helper()
-	ports := freePorts(t, 4)
+	ports := porttest.Addresses(t, 4)
 	r := &rig{t: t, dir: t.TempDir(), env: env, http: ports[0], ui: ports[2], observed: ports[3], log: &bytes.Buffer{}}
 	head := fmt.Sprintf("data: %s\nlisten: {http: %s, temporal: %s, ui: %s, metrics: %s}\n", filepath.Join(r.dir, "data"), ports[0], ports[1], ports[2], ports[3])
 	require.NoError(t, os.WriteFile(filepath.Join(r.dir, "rekey.yaml"), []byte(head+yaml), 0o600))
@@ -108,31 +116,6 @@ func unasked(log string) string {
 	return strings.Join(out, "")
 }
 
-// nextPort makes sure that no two tests of this process are given the same port, and
-// that none is one which the system gives to outgoing connections (32768 and up).
-var nextPort atomic.Int64
-
-// freePorts gives addresses that nobody listens on.
-func freePorts(t *testing.T, n int) []string {
-	t.Helper()
-	const first, many = 20000, 12000
-	var out []string
-	for range many {
-		at := first + (int64(os.Getpid())*97+nextPort.Add(1))%many
-		address := net.JoinHostPort("127.0.0.1", strconv.FormatInt(at, 10))
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			continue
-		}
-		require.NoError(t, l.Close())
-		if out = append(out, address); len(out) == n {
-			return out
-		}
-	}
-	require.FailNow(t, "no free port")
-	return nil
-}
-
 func (r *rig) config() string { return filepath.Join(r.dir, "rekey.yaml") }
 func (r *rig) data() string   { return filepath.Join(r.dir, "data") }
 
@@ -146,10 +129,10 @@ func (r *rig) command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// rekey runs one command to its end; stdin may be "".
+// rekey runs one command, which must end by itself; stdin may be "".
 func (r *rig) rekey(stdin string, args ...string) outcome {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience+time.Minute) // --wait waits for patience
 	defer cancel()
 	cmd := r.command(ctx, args...)
 	var out, errOut bytes.Buffer
@@ -168,14 +151,22 @@ func (r *rig) rekey(stdin string, args ...string) outcome {
 func (r *rig) up() {
 	r.t.Helper()
 	r.start()
-	require.Eventually(r.t, func() bool {
+	ready := func() bool {
 		res, err := http.Get("http://" + r.http + "/readyz")
 		if err != nil {
 			return false
 		}
 		defer func() { _ = res.Body.Close() }()
 		return res.StatusCode == http.StatusOK
-	}, 60*time.Second, 20*time.Millisecond, "rekey up is not ready: %s", r.logged())
+	}
+	for deadline := time.Now().Add(patience); !ready(); {
+		select {
+		case <-r.ended:
+			require.FailNow(r.t, "rekey up has ended", r.logged())
+		case <-time.After(20 * time.Millisecond):
+		}
+		require.True(r.t, time.Now().Before(deadline), "rekey up is not ready: %s", r.logged())
+	}
 }
 
 func (r *rig) start() {
@@ -184,8 +175,10 @@ func (r *rig) start() {
 	w := &locked{r: r}
 	cmd.Stdout, cmd.Stderr = w, w
 	require.NoError(r.t, cmd.Start())
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
 	r.mu.Lock()
-	r.cmd = cmd
+	r.cmd, r.ended = cmd, ended
 	r.mu.Unlock()
 }
 
@@ -203,8 +196,11 @@ func (r *rig) logged() string {
 	return r.log.String()
 }
 
-// stop is Ctrl-C.
-func (r *rig) stop() {
+// stop is Ctrl-C, kill is kill -9. Both return when rekey has ended.
+func (r *rig) stop() { r.end(os.Interrupt) }
+func (r *rig) kill() { r.end(os.Kill) }
+
+func (r *rig) end(how os.Signal) {
 	r.mu.Lock()
 	cmd := r.cmd
 	r.cmd = nil
@@ -212,23 +208,12 @@ func (r *rig) stop() {
 	if cmd == nil {
 		return
 	}
-	_ = cmd.Process.Signal(os.Interrupt)
-	done := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(done) }()
+	_ = cmd.Process.Signal(how)
 	select {
-	case <-done:
-	case <-time.After(45 * time.Second):
+	case <-r.ended:
+	case <-time.After(patience):
+		r.t.Errorf("rekey up did not end within %v of %v", patience, how)
 		_ = cmd.Process.Kill()
-		<-done
+		<-r.ended
 	}
-}
-
-// kill is kill -9.
-func (r *rig) kill() {
-	r.mu.Lock()
-	cmd := r.cmd
-	r.cmd = nil
-	r.mu.Unlock()
-	_ = cmd.Process.Kill()
-	_ = cmd.Wait()
 }

@@ -176,21 +176,12 @@ func TestReportOnMoto(t *testing.T) {
 	type answer struct{ outcome }
 	done := make(chan answer, 1)
 	go func() {
-		done <- answer{r.rekey(c.secret+"\n", "report", "awsiam", c.keyID, "--secret-stdin", "--playbook", file, "--reason", "in a public repository", "--confidence", "confirmed", "--wait", "--timeout", "150s", "--interval", "200ms", "--json")}
+		done <- answer{r.rekey(c.secret+"\n", "report", "awsiam", c.keyID, "--secret-stdin", "--playbook", file, "--reason", "in a public repository", "--confidence", "confirmed", "--wait", "--timeout", patience.String(), "--interval", "200ms", "--json")}
 	}()
-	id := ""
-	require.Eventually(t, func() bool {
-		o := r.rekey("", "incident", "list", "--json")
-		var l view.List
-		if o.code != 0 || json.Unmarshal([]byte(o.out), &l) != nil || len(l.Incidents) == 0 {
-			return false
-		}
-		id = l.Incidents[0].ID
-		return true
-	}, 30*time.Second, 200*time.Millisecond)
+	id := r.first()
 	// An inactive key works on in moto. rekey notices, because it asks the key
 	// itself, and asks for the votes for Revoke before its time.
-	v := r.until(id, "the question for Revoke", 60*time.Second, func(v view.Incident) bool { _, ok := open(v, "irreversible"); return ok })
+	v := r.until(id, "the question for Revoke", func(v view.Incident) bool { _, ok := open(v, "irreversible"); return ok })
 	require.Equal(t, "Inactive", c.keys(t, "payments-ci")[c.keyID])
 	require.NotEmpty(t, v.Items[0].Death.LastAlive, "the probe saw that it lives")
 	require.NotEqual(t, "dead", v.Items[0].Death.State)
@@ -202,7 +193,7 @@ func TestReportOnMoto(t *testing.T) {
 	var got answer
 	select {
 	case got = <-done:
-	case <-time.After(3 * time.Minute):
+	case <-time.After(patience):
 		require.FailNow(t, "--wait does not end", r.rekey("", "incident", "show", id).out)
 	}
 	require.Zero(t, got.code, "%s\n%s", got.out, got.errOut)

@@ -238,7 +238,7 @@ func (s *telling) begin() string {
 
 func (s *telling) vote(id, what string, who ...string) {
 	s.t.Helper()
-	v := s.until(id, "the question for "+what, 60*time.Second, func(v view.Incident) bool { _, ok := open(v, what); return ok })
+	v := s.until(id, "the question for "+what, func(v view.Incident) bool { _, ok := open(v, what); return ok })
 	q, _ := open(v, what)
 	for _, name := range who {
 		o := s.rekey("", "incident", "approve", id, "--wave", q.WaveHash, "--approval", q.ID, "--identity", s.people[name].identity, "--json")
@@ -324,7 +324,7 @@ func (s *telling) nowhere(id string, said ...string) string {
 // histories are those of the incident, its wave and its notices, decoded.
 func (s *telling) histories(id string) map[string][]byte {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
 	srv, err := devserver.Start(ctx, devserver.Options{DataDir: s.data(), Frontend: "127.0.0.1:0"})
 	require.NoError(s.t, err)
@@ -370,7 +370,7 @@ func TestNobodyIsCutBeforeTheyAreTold(t *testing.T) {
 	s := newTelling(t, func(m *smtptest.Aiosmtpd) string { return m.Port })
 	s.up()
 	id := s.begin()
-	v := s.until(id, "a notice that waits for the mail server", 60*time.Second, func(v view.Incident) bool {
+	v := s.until(id, "a notice that waits for the mail server", func(v view.Incident) bool {
 		return to(v, "owner").Detail != "" && to(v, "customer").State == "delivered"
 	})
 	require.Equal(t, "queued", to(v, "owner").State)
@@ -381,17 +381,17 @@ func TestNobodyIsCutBeforeTheyAreTold(t *testing.T) {
 	s.kill()
 	require.True(t, s.pg.Works(t, "app", s.leaked), "nobody is cut before the owner is told")
 	s.up()
-	v = s.until(id, "the incident after the kill", 30*time.Second, func(v view.Incident) bool { return to(v, "owner").State != "" })
+	v = s.until(id, "the incident after the kill", func(v view.Incident) bool { return to(v, "owner").State != "" })
 	require.Equal(t, "queued", to(v, "owner").State)
 	require.True(t, s.pg.Works(t, "app", s.leaked))
 	require.Empty(t, s.mail.Mails(t))
 
 	s.mail.Up(t)
-	v = s.until(id, "the mail", 60*time.Second, func(v view.Incident) bool { return v.Notices.Sent == 1 })
+	v = s.until(id, "the mail", func(v view.Incident) bool { return v.Notices.Sent == 1 })
 	require.Equal(t, 0, v.Notices.Queued)
 	require.NotEmpty(t, s.mail.Mails(t), "sent means that the server has it")
 	s.vote(id, "irreversible", "ann", "bob")
-	v = s.until(id, "its end", 90*time.Second, func(v view.Incident) bool { return v.State == "all-clear" })
+	v = s.until(id, "its end", func(v view.Incident) bool { return v.State == "all-clear" })
 	require.Equal(t, "revoked-verified", v.Items[0].EndState)
 	require.Equal(t, 1, v.Notices.Sent)
 	require.Equal(t, 1, v.Notices.Delivered)
@@ -442,13 +442,13 @@ func TestAMailThatMayBeOutIsNeverSentAgain(t *testing.T) {
 	id := s.begin()
 	select {
 	case <-p.held:
-	case <-time.After(60 * time.Second):
+	case <-time.After(patience):
 		require.FailNow(t, "no mail came", s.logged())
 	}
 	s.kill()
 	p.hold.Store(false)
 	s.up()
-	v := s.until(id, "a notice that is unclear", 60*time.Second, func(v view.Incident) bool { return v.Notices.Unclear == 1 && len(v.NeedsHuman) > 0 })
+	v := s.until(id, "a notice that is unclear", func(v view.Incident) bool { return v.Notices.Unclear == 1 && len(v.NeedsHuman) > 0 })
 	require.True(t, s.pg.Works(t, "app", s.leaked), "unclear opens no gate")
 	task := ""
 	for _, h := range v.NeedsHuman {
@@ -460,7 +460,7 @@ func TestAMailThatMayBeOutIsNeverSentAgain(t *testing.T) {
 	o := s.rekey("", "incident", "resolve", id, "--task", task, "--as", "done", "--reason", "she has it", "--identity", s.people["ann"].identity, "--json")
 	require.Zero(t, o.code, o.out+o.errOut)
 	s.vote(id, "irreversible", "ann", "bob")
-	v = s.until(id, "its end", 90*time.Second, func(v view.Incident) bool { return v.State == "all-clear" })
+	v = s.until(id, "its end", func(v view.Incident) bool { return v.State == "all-clear" })
 	require.Equal(t, "sent", to(v, "owner").State)
 	require.Contains(t, to(v, "owner").Detail, "by hand, says ")
 	s.only()

@@ -111,12 +111,12 @@ func TestWhatOperatorsSee(t *testing.T) {
 	r.up()
 	key := l.info.Aliases["IDLE"]
 	id := r.report(key)
-	r.until(id, "the key disabled", 60*time.Second, func(v view.Incident) bool { return disabled(v) != nil })
+	r.until(id, "the key disabled", func(v view.Incident) bool { return disabled(v) != nil })
 
 	var disable []*tracepb.Span
-	require.Eventually(t, func() bool { disable = col.named("awsiam.Disable"); return len(disable) > 0 }, 30*time.Second, 100*time.Millisecond)
+	require.Eventually(t, func() bool { disable = col.named("awsiam.Disable"); return len(disable) > 0 }, patience, 100*time.Millisecond)
 	report := func() []*tracepb.Span { return col.named("POST /api/v1/reports") }
-	require.Eventually(t, func() bool { return len(report()) == 1 }, 30*time.Second, 100*time.Millisecond)
+	require.Eventually(t, func() bool { return len(report()) == 1 }, patience, 100*time.Millisecond)
 	call := disable[0]
 	require.Equal(t, report()[0].GetTraceId(), call.GetTraceId(), "one trace, from the report to the call")
 	require.Equal(t, "awsiam", attribute(call, "rekey.provider"))
@@ -133,7 +133,7 @@ func TestWhatOperatorsSee(t *testing.T) {
 				}
 			}
 			return false
-		}, 30*time.Second, 100*time.Millisecond, step)
+		}, patience, 100*time.Millisecond, step)
 	}
 	parent := col.by[hex.EncodeToString(call.GetParentSpanId())]
 	require.NotNil(t, parent)
@@ -148,7 +148,7 @@ func TestWhatOperatorsSee(t *testing.T) {
 	var ready struct{ Checks []string }
 	require.NoError(t, json.Unmarshal([]byte(r.metrics(t, "/readyz")), &ready))
 	require.ElementsMatch(t, []string{"temporal", "keys", "polling"}, ready.Checks)
-	require.Eventually(t, func() bool { return strings.Contains(r.metrics(t, "/metrics"), "rekey_incidents{") }, 60*time.Second, 500*time.Millisecond, "the open incident is counted")
+	require.Eventually(t, func() bool { return strings.Contains(r.metrics(t, "/metrics"), "rekey_incidents{") }, patience, 500*time.Millisecond, "the open incident is counted")
 
 	r.stop()
 	logged := r.logged()
@@ -179,7 +179,7 @@ func (r *rig) metrics(t *testing.T, path string) string {
 // encrypted: two random numbers and a flag (https://www.w3.org/TR/trace-context/).
 func (r *rig) onlyTraceparents(t *testing.T, incident string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	srv, err := devserver.Start(ctx, devserver.Options{DataDir: r.data(), Frontend: "127.0.0.1:0"})
 	require.NoError(t, err)

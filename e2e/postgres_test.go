@@ -67,7 +67,7 @@ func startApplication(t *testing.T, file, ca string) *application {
 	a := &application{pool: pool, cancel: cancel, done: make(chan struct{}), users: map[string]int{}, actors: map[string]int{}}
 	go a.run(ctx)
 	t.Cleanup(a.stop)
-	require.Eventually(t, func() bool { a.mu.Lock(); defer a.mu.Unlock(); return a.queries > 0 }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { a.mu.Lock(); defer a.mu.Unlock(); return a.queries > 0 }, patience, 10*time.Millisecond)
 	return a
 }
 
@@ -143,21 +143,12 @@ dependents: [{id: payments-api, keys: [app], owner: payments, outage_budget: 30m
 
 	done := make(chan outcome, 1)
 	go func() {
-		done <- r.rekey(leaked+"\n", "report", "postgres", "app", "--secret-stdin", "--playbook", "postgres-role", "--reason", "in a public repository", "--confidence", "confirmed", "--wait", "--timeout", "150s", "--interval", "200ms", "--json")
+		done <- r.rekey(leaked+"\n", "report", "postgres", "app", "--secret-stdin", "--playbook", "postgres-role", "--reason", "in a public repository", "--confidence", "confirmed", "--wait", "--timeout", patience.String(), "--interval", "200ms", "--json")
 	}()
-	id := ""
-	require.Eventually(t, func() bool {
-		o := r.rekey("", "incident", "list", "--json")
-		var l view.List
-		if o.code != 0 || json.Unmarshal([]byte(o.out), &l) != nil || len(l.Incidents) == 0 {
-			return false
-		}
-		id = l.Incidents[0].ID
-		return true
-	}, 30*time.Second, 200*time.Millisecond)
+	id := r.first()
 	vote := func(name string) {
 		t.Helper()
-		v := r.until(id, "the question for "+name, 60*time.Second, func(v view.Incident) bool { _, ok := open(v, name); return ok })
+		v := r.until(id, "the question for "+name, func(v view.Incident) bool { _, ok := open(v, name); return ok })
 		q, _ := open(v, name)
 		for _, who := range []string{"ann", "bob"} {
 			o := r.rekey("", "incident", "approve", id, "--wave", q.WaveHash, "--approval", q.ID, "--identity", people[who].identity, "--json")
@@ -166,16 +157,16 @@ dependents: [{id: payments-api, keys: [app], owner: payments, outage_budget: 30m
 	}
 	vote("strategy")
 	// The owner is told before anything is cut; by then the application has moved.
-	v := r.until(id, "the notice to the owner", 60*time.Second, func(v view.Incident) bool { return len(v.NeedsHuman) > 0 })
+	v := r.until(id, "the notice to the owner", func(v view.Incident) bool { return len(v.NeedsHuman) > 0 })
 	require.True(t, pg.Works(t, "app", leaked), "nothing is cut yet")
-	require.Eventually(t, func() bool { return sessionsOf(t, pg, "app") == 1 }, 30*time.Second, 100*time.Millisecond, "only the thief is left on the old role")
+	require.Eventually(t, func() bool { return sessionsOf(t, pg, "app") == 1 }, patience, 100*time.Millisecond, "only the thief is left on the old role")
 	o := r.rekey("", "incident", "resolve", id, "--task", v.NeedsHuman[0].ID, "--as", "done", "--reason", "told", "--identity", people["ann"].identity, "--json")
 	require.Zero(t, o.code, o.out+o.errOut)
 	vote("irreversible")
 	var got outcome
 	select {
 	case got = <-done:
-	case <-time.After(3 * time.Minute):
+	case <-time.After(patience):
 		require.FailNow(t, "--wait does not end", r.rekey("", "incident", "show", id).out)
 	}
 	require.Zero(t, got.code, "%s\n%s", got.out, got.errOut)

@@ -34,12 +34,12 @@ func TestWhatTemporalForgetsIsInTheBundle(t *testing.T) {
 	r.up()
 	key := l.info.Aliases["IDLE"]
 	id := r.report(key)
-	r.until(id, "the key disabled", 60*time.Second, func(v view.Incident) bool { return disabled(v) != nil })
+	r.until(id, "the key disabled", func(v view.Incident) bool { return disabled(v) != nil })
 	o := r.rekey("", "incident", "resolve", id, "--item", key, "--as", "accepted-risk", "--until", "30d", "--reason", "a test key")
 	require.Zero(t, o.code, o.errOut)
-	r.until(id, "a sealed bundle", 60*time.Second, func(v view.Incident) bool { return v.Times.Sealed != "" })
+	r.until(id, "a sealed bundle", func(v view.Incident) bool { return v.Times.Sealed != "" })
 	index := filepath.Join(r.data(), "blobs", "chapters", id)
-	require.Eventually(t, func() bool { return len(found(t, index)) > 0 }, 60*time.Second, 100*time.Millisecond, "the wave was archived when it ended")
+	require.Eventually(t, func() bool { return len(found(t, index)) > 0 }, patience, 100*time.Millisecond, "the wave was archived when it ended")
 
 	before := filepath.Join(r.dir, "before.zip")
 	require.Zero(t, r.rekey("", "audit", "export", id, "-o", before).code)
@@ -85,7 +85,7 @@ func found(t *testing.T, index string) []string {
 // forget deletes the latest run of a workflow, as retention does.
 func forget(t *testing.T, r *rig, workflow string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	srv, err := devserver.Start(ctx, devserver.Options{DataDir: r.data(), Frontend: "127.0.0.1:0"})
 	require.NoError(t, err)
@@ -99,7 +99,7 @@ func forget(t *testing.T, r *rig, workflow string) {
 		Namespace: "rekey", WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: workflow, RunId: d.GetWorkflowExecutionInfo().GetExecution().GetRunId()},
 	})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return forgotten(ctx, c, workflow) }, time.Minute, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return forgotten(ctx, c, workflow) }, patience, 50*time.Millisecond)
 }
 
 func forgotten(ctx context.Context, c client.Client, workflow string) bool {

@@ -7,12 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"rekey/activities/activitytest/porttest"
 	"rekey/internal/temporalx"
 )
 
@@ -44,20 +45,34 @@ dcRedirectionPolicy: {policy: noop}
 dynamicConfigClient: {filepath: %[10]s, pollInterval: 10s}
 `
 
-// startTemporal builds and runs Temporal's own server and prepares the namespace;
-// it gives the address of its frontend.
+// temporalServer is Temporal's own server, built once for all tests: linking it takes
+// both cores for many seconds.
+var temporalServer = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "rekey-e2e-")
+	if err != nil {
+		return "", err
+	}
+	server := filepath.Join(dir, "temporal-server")
+	if out, err := exec.Command("go", "build", "-o", server, "go.temporal.io/server/cmd/server").CombinedOutput(); err != nil {
+		return server, fmt.Errorf("%w: %s", err, out)
+	}
+	return server, nil
+})
+
+// startTemporal runs Temporal's own server and prepares the namespace; it gives the
+// address of its frontend.
 func startTemporal(t *testing.T, dir, namespace string) string {
 	t.Helper()
-	server := filepath.Join(dir, "temporal-server")
-	out, err := exec.Command("go", "build", "-o", server, "go.temporal.io/server/cmd/server").CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	built.Store(true)
+	server, err := temporalServer()
+	require.NoError(t, err)
 	config := filepath.Join(dir, "config")
 	require.NoError(t, os.MkdirAll(config, 0o700))
 	dynamic := filepath.Join(config, "dynamic.yaml")
 	require.NoError(t, os.WriteFile(dynamic, []byte("{}\n"), 0o600))
 	var args []any
-	for _, a := range freePorts(t, 9) {
-		args = append(args, a[strings.LastIndex(a, ":")+1:])
+	for _, port := range porttest.Free(t, 9) {
+		args = append(args, port)
 	}
 	text := fmt.Sprintf(temporalConfig, append(args, dynamic)...)
 	require.NoError(t, os.WriteFile(filepath.Join(config, "e2e.yaml"), []byte(text), 0o600))
@@ -73,7 +88,7 @@ func startTemporal(t *testing.T, dir, namespace string) string {
 		}
 	})
 	address := "127.0.0.1:" + args[0].(string)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	require.Eventually(t, func() bool {
 		c, err := temporalx.Dial(ctx, temporalx.Options{Address: address, Namespace: namespace})
@@ -86,7 +101,7 @@ func startTemporal(t *testing.T, dir, namespace string) string {
 		}
 		_, err = temporalx.EnsureSearchAttributes(ctx, c, namespace)
 		return err == nil
-	}, 2*time.Minute, 200*time.Millisecond, "Temporal is not ready")
+	}, patience, 200*time.Millisecond, "Temporal is not ready")
 	return address
 }
 

@@ -41,12 +41,7 @@ func TestTemporalUI(t *testing.T) {
 	o := r.rekey("", "report", "awsiam", key, "--confidence", "confirmed", "--exposure", "public", "--reason", "seen in a public repository")
 	require.Zero(t, o.code, o.errOut)
 	id := strings.Fields(o.out)[0]
-	var inc view.Incident
-	require.Eventually(t, func() bool {
-		o := r.rekey("", "incident", "show", id, "--json")
-		inc = view.Incident{}
-		return o.code == 0 && json.Unmarshal([]byte(o.out), &inc) == nil && disabled(inc) != nil
-	}, 4*time.Minute, time.Second, "nothing was disabled")
+	inc := r.until(id, "a key that is disabled", func(v view.Incident) bool { return disabled(v) != nil })
 
 	ui := newBrowser(t, chromium)
 	base := "http://" + r.ui + "/namespaces/rekey-drill/workflows"
@@ -66,7 +61,7 @@ func TestTemporalUI(t *testing.T) {
 	// Whoever has not signed in sees that there is an incident, and nothing of it.
 	ui.open(page + "/timeline")
 	ui.until("Request Cancellation")
-	require.Eventually(t, func() bool { return ui.answered("/codec/decode", 401) }, 20*time.Second, 100*time.Millisecond, "the UI did not ask the codec endpoint")
+	require.Eventually(t, func() bool { return ui.answered("/codec/decode", 401) }, patience, 100*time.Millisecond, "the UI did not ask the codec endpoint")
 	ui.open(page + "/user-metadata")
 	ui.until("Current Details")
 	for _, hidden := range []string{key, "seen in a public repository", "aws-access-key", "in an end state", "awsiam/lab"} {
@@ -162,7 +157,7 @@ func newBrowser(t *testing.T, chromium string) *browser {
 
 func run[T any](b *browser, action chromedp.Action[T]) T {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
 	v, err := chromedp.Run(ctx, action)
 	require.NoError(b.t, err)
@@ -187,10 +182,14 @@ func (b *browser) html() string {
 // until waits for a text on the page.
 func (b *browser) until(want string) {
 	b.t.Helper()
-	last := ""
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+	last, reloaded := "", time.Now()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		if last = b.text(); strings.Contains(last, want) {
 			return
+		}
+		if time.Since(reloaded) > 20*time.Second { // what is found by a search is there a moment later
+			run(b, chromedp.Reload())
+			reloaded = time.Now()
 		}
 	}
 	require.FailNow(b.t, "the page does not show it", "%q is not on the page:\n%.3000s", want, last)

@@ -29,12 +29,13 @@ func otherBuild(ctx workflow.Context, _ workflows.IncidentInput) error {
 // TestUpRefusesToBreakAnIncident leaves an incident of another build open in a data
 // directory: rekey up must name it and poll nothing.
 func TestUpRefusesToBreakAnIncident(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "")
 	r.up() // makes keys and database
 	r.stop()
 
 	const incident = "inc-0123456789ab"
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	srv, err := devserver.Start(ctx, devserver.Options{DataDir: r.data(), Frontend: "127.0.0.1:0"})
 	require.NoError(t, err)
@@ -52,7 +53,7 @@ func TestUpRefusesToBreakAnIncident(t *testing.T) {
 	require.Eventually(t, func() bool { // both timers are in its history
 		d, err := c.DescribeWorkflowExecution(ctx, workflows.IncidentID(incident), "")
 		return err == nil && d.GetWorkflowExecutionInfo().GetHistoryLength() >= 10
-	}, time.Minute, 20*time.Millisecond)
+	}, patience, 20*time.Millisecond)
 	w.Stop()
 	c.Close()
 	require.NoError(t, srv.Stop(ctx))

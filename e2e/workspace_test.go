@@ -158,7 +158,7 @@ func (w *workspace) told(path, ack string) string {
 			defer w.mu.Unlock()
 			got = ack + strings.Join(w.answers[path], "\n")
 			return len(w.answers[path]) > 0
-		}, 60*time.Second, 50*time.Millisecond, "nobody answered")
+		}, patience, 50*time.Millisecond, "nobody answered")
 	}
 	return plainText(got)
 }

@@ -13,16 +13,15 @@ import (
 const (
 	// items of one incident.
 	items = 200
-	// incidents are played one after another, each with keys of its own.
-	incidents = 3
 	// propagation of the lab.
 	propagation = "1s"
 	// limit bounds one incident; nothing is asserted about how long it takes.
 	limit = 9 * time.Minute
 )
 
-// scenario has a key with a user, a dependent and a store of its own for each item.
-func scenario() string {
+// scenario has a key with a user, a dependent and a store of its own for each item of
+// so many incidents, which are played one after another, each with keys of its own.
+func scenario(incidents int) string {
 	var keys, dependents strings.Builder
 	for n := range incidents * items {
 		fmt.Fprintf(&keys, "    - {id: k%d, user: svc-%d, policy: ReadOnlyAccess, issued: T0-60d, owner: team-%d}\n", n, n, n)
@@ -43,7 +42,7 @@ expect: [{id: there, expr: 'lab.keys.size() > 0'}]
 
 // estate says that the keys of one incident were kept at one place: who had one of
 // them had all.
-func estate(aliases map[string]string) string {
+func estate(incidents int, aliases map[string]string) string {
 	var keys, copies, dependents strings.Builder
 	for n := range incidents * items {
 		id := aliases[fmt.Sprintf("k%d", n)]

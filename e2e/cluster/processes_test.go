@@ -8,12 +8,9 @@ package cluster
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -148,24 +145,6 @@ func run(t *testing.T, dir string, env []string, args ...string) result {
 		r.code = exit.ExitCode()
 	}
 	return r
-}
-
-// freePorts gives ports that nobody listens on, below 32768: Temporal keeps those of
-// its services in a smallint (cluster_membership.rpc_port of its PostgreSQL schema).
-func freePorts(t *testing.T, n int) []string {
-	t.Helper()
-	var out []string
-	for tries := 0; len(out) < n; tries++ {
-		require.Less(t, tries, 10_000, "there are no free ports")
-		port := strconv.Itoa(20_000 + rand.IntN(12_000))
-		l, err := net.Listen("tcp", "127.0.0.1:"+port)
-		if err != nil {
-			continue
-		}
-		defer func() { _ = l.Close() }()
-		out = append(out, port)
-	}
-	return out
 }
 
 // programs are rekey and Temporal's own, built once for all tests.

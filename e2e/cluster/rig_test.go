@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rekey/activities/activitytest/pgtest"
+	"rekey/activities/activitytest/porttest"
 	"rekey/internal/drill"
 	"rekey/internal/lab/control"
 )
@@ -138,7 +139,7 @@ func (c *cluster) startTemporal() {
 		o := run(t, c.dir, env, filepath.Join(root(t), "deploy", "temporal", "schema"))
 		require.Zero(t, o.code, o.out+o.errOut)
 	}
-	p := freePorts(t, 10)
+	p := porttest.Free(t, 10)
 	c.temporal = newProcess(t, "temporal", c.dir, []string{
 		"SECRETS_DIR=" + c.secrets, "DATABASE_ADDRESS=" + c.postgres.Host + ":" + c.postgres.Port, "LOG_LEVEL=warn",
 		"DYNAMIC_CONFIG=" + filepath.Join(root(t), "deploy", "temporal", "dynamic.yaml"),
@@ -179,7 +180,7 @@ func (c *cluster) configure(estate string) {
 	t := c.t
 	t.Helper()
 	world := filepath.Join(c.dir, "world", "lab")
-	c.http = "127.0.0.1:" + freePorts(t, 1)[0]
+	c.http = "127.0.0.1:" + porttest.Free(t, 1)[0]
 	for _, name := range []string{"ann", "bob"} {
 		o := run(t, c.dir, nil, c.rekey(), "identity", "new", filepath.Join(c.dir, name+".key"))
 		require.Zero(t, o.code, o.errOut)
@@ -218,7 +219,7 @@ func (c *cluster) startRekey() {
 	}, 90*time.Second, time.Second)
 	c.serve = newProcess(t, "serve", c.dir, c.env, c.rekey(), "serve", "--log-level", "info", "--listen-metrics", "127.0.0.1:0")
 	c.serve.start()
-	for n, port := range freePorts(t, 2) {
+	for n, port := range porttest.Free(t, 2) {
 		w := newProcess(t, "worker-"+strconv.Itoa(n+1), c.dir, c.env, c.rekey(), "worker", "--log-level", "info", "--listen-metrics", "127.0.0.1:"+port)
 		w.start()
 		c.workers = append(c.workers, w)
