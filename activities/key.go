@@ -1,6 +1,9 @@
 package activities
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // A Key names one credential everywhere in rekey. It holds no secret.
 type Key struct {
@@ -18,7 +21,10 @@ type Key struct {
 
 // Short is the part of the fingerprint that people see.
 func (k Key) Short() string {
-	const prefix = 4 // "fp1_"
+	prefix := len("fp1_")
+	if strings.HasPrefix(k.FP, "spki_") {
+		prefix = len("spki_")
+	}
 	if len(k.FP) < prefix+12 {
 		return k.FP
 	}

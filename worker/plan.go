@@ -126,9 +126,21 @@ func (r *Runtime) dryRun(ctx context.Context, o cli.PlanOptions, pb *playbooks.P
 			}
 		}
 		before := len(items)
-		exp, err := e.Expand(ctx, workflows.ExpandInput{Items: items, Depth: depth, Now: now, Lookback: lookback})
+		exp, err := e.Expand(ctx, workflows.ExpandInput{
+			Items: items, Depth: pb.Scope.Depth - depth + 1, Now: now, Lookback: lookback, Reported: map[string][]string{key.FP: o.Copies},
+		})
 		if err != nil {
 			return res, err
+		}
+		for _, u := range exp.Unseen {
+			if !slices.Contains(res.Unseen, u) {
+				res.Unseen = append(res.Unseen, u)
+			}
+		}
+		for _, d := range exp.Dark {
+			if w := (cli.PlanDark{From: canon.Time(d.From), To: canon.Time(d.To), Source: d.Source}); !slices.Contains(res.Dark, w) {
+				res.Dark = append(res.Dark, w)
+			}
 		}
 		if items = exp.Items; len(items) == before {
 			break

@@ -331,8 +331,9 @@ type PreserveResult struct {
 
 // ExpandInput asks the estate for what the items reach in one round.
 type ExpandInput struct {
-	Incident string        `json:"incident"`
-	Items    []Scoped      `json:"items"`
+	Incident string   `json:"incident"`
+	Items    []Scoped `json:"items"`
+	// Depth is how many more steps the scope may take, this one too.
 	Depth    int           `json:"depth"`
 	Now      time.Time     `json:"now"`
 	Lookback time.Duration `json:"lookback"`
@@ -341,6 +342,9 @@ type ExpandInput struct {
 	// Known are lists of rows that are in scope already.
 	Large int      `json:"large,omitempty"`
 	Known []string `json:"known,omitempty"`
+	// Reported are the places of copies that reports name, by the fingerprint of their
+	// key: what else was kept there is in question too.
+	Reported map[string][]string `json:"reported,omitempty"`
 }
 
 // Scoped is an item with what is known of it.
@@ -373,6 +377,8 @@ type ExpandResult struct {
 	// Items are the given ones, with the estate's knowledge, and new ones.
 	Items  []Scoped            `json:"items"`
 	Unseen []activities.Unseen `json:"unseen,omitempty"`
+	// Dark is when the estate does not know what places held.
+	Dark []activities.Window `json:"dark,omitempty"`
 	// Reachable counts the keys that the estate says could be reached.
 	Reachable int `json:"reachable"`
 	// Mass is further items as rows: all that the playbook's depth reaches.

@@ -171,11 +171,7 @@ func (r *incident) inspectNew(ctx workflow.Context, read map[string]bool) error 
 		for _, u := range s.Reading.Unseen {
 			r.unseen(u)
 		}
-		for _, d := range s.Reading.Dark {
-			if !slices.Contains(r.st.Dark, d) {
-				r.st.Dark = append(r.st.Dark, d)
-			}
-		}
+		r.darken(s.Reading.Dark)
 		from := s.Key
 		for _, f := range s.Reading.Findings {
 			r.finding(ctx, from, f)
@@ -197,14 +193,28 @@ func (r *incident) copies(s Scoped) []string {
 	return out
 }
 
+// reported are the places that reports name, by the fingerprint of their key.
+func (r *incident) reported() map[string][]string {
+	out := map[string][]string{}
+	for _, rep := range r.st.Reports {
+		for _, c := range rep.Copies {
+			if !slices.Contains(out[rep.Key.FP], c) {
+				out[rep.Key.FP] = append(out[rep.Key.FP], c)
+			}
+		}
+	}
+	return out
+}
+
 // expand asks the estate for what the items reach.
 func (r *incident) expand(ctx workflow.Context, depth int) (bool, error) {
 	in := ExpandInput{
-		Incident: r.in.ID, Items: r.st.Items, Depth: depth, Now: r.clk.Now(ctx), Lookback: r.pb.Scope.Lookback.Std(), Evidence: r.st.Evidence,
+		Incident: r.in.ID, Items: r.st.Items, Depth: r.pb.Scope.Depth - depth + 1, Now: r.clk.Now(ctx), Lookback: r.pb.Scope.Lookback.Std(), Evidence: r.st.Evidence,
+		Reported: r.reported(),
 	}
 	limit := engine
 	if r.set.Large > 0 {
-		in.Large, in.Depth = r.set.Large, r.pb.Scope.Depth-depth+1
+		in.Large = r.set.Large
 		if r.st.Mass != nil {
 			for _, p := range r.st.Mass.Parts {
 				in.Known = append(in.Known, p.List)
@@ -244,6 +254,7 @@ func (r *incident) expand(ctx workflow.Context, depth int) (bool, error) {
 	for _, u := range res.Unseen {
 		r.unseen(u)
 	}
+	r.darken(res.Dark)
 	r.st.Reachable = max(r.st.Reachable, res.Reachable)
 	return grew, nil
 }
@@ -357,6 +368,15 @@ func (r *incident) dropOurs() {
 func (r *incident) unseen(u activities.Unseen) {
 	if !slices.Contains(r.st.Unseen, u) {
 		r.st.Unseen = append(r.st.Unseen, u)
+	}
+}
+
+// darken adds times from which there are no logs, or no record of what a place held.
+func (r *incident) darken(windows []activities.Window) {
+	for _, d := range windows {
+		if !slices.Contains(r.st.Dark, d) {
+			r.st.Dark = append(r.st.Dark, d)
+		}
 	}
 }
 

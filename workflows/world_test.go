@@ -63,6 +63,8 @@ type world struct {
 	provider *provider
 	estate   map[string]workflows.Scoped // what the estate says, by key id
 	reach    map[string][]string         // key id -> further key ids
+	lacks    workflows.ExpandResult      // what the estate cannot tell
+	expanded []workflows.ExpandInput
 	claims   map[string]string
 	admit    func(workflows.AdmitInput) workflows.AdmitResult
 	plans    []workflows.PlanInput
@@ -210,7 +212,8 @@ func (w *world) doArchive(_ context.Context, in workflows.ArchiveInput) (workflo
 func (w *world) doExpand(_ context.Context, in workflows.ExpandInput) (workflows.ExpandResult, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	out := workflows.ExpandResult{Reachable: len(in.Items)}
+	w.expanded = append(w.expanded, in)
+	out := workflows.ExpandResult{Reachable: len(in.Items), Unseen: w.lacks.Unseen, Dark: w.lacks.Dark}
 	if w.mass != nil {
 		out.Mass = w.mass.expand(in)
 	}

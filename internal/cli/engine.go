@@ -96,7 +96,9 @@ type PlanOptions struct {
 	// PlaybookName or PlaybookFile; both empty: the first that matches.
 	PlaybookName, PlaybookFile string
 	Exposure                   string
-	Lookback                   time.Duration
+	// Copies are places where a copy of the secret was seen (docs/estate.md).
+	Copies   []string
+	Lookback time.Duration
 }
 
 // SchemaPlan is the schema of [PlanResult].

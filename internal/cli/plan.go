@@ -53,6 +53,7 @@ what could not be seen. It needs no server, opens no incident and changes nothin
 	f := cmd.Flags()
 	f.StringVar(&o.Account, "account", "", "configured account of the provider; empty: the only one")
 	f.StringVar(&pb, "playbook", "", "playbook to use, by name or file, instead of the first that matches")
+	copyFlag(cmd, &o.Copies)
 	f.DurationVar(&o.Lookback, "lookback", 0, "how far back uses are read (default: as the playbook says)")
 	choice(cmd, &o.Exposure, "exposure", "where it is out", "public", "internal", "unknown")
 	return cmd

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,7 +33,7 @@ type reportFlags struct {
 	secretStdin                                                                bool
 	secretFile                                                                 string
 	secret                                                                     string // refused
-	evidence                                                                   []string
+	evidence, copies                                                           []string
 	wait, dryRun                                                               bool
 	timeout, interval                                                          time.Duration
 }
@@ -71,6 +72,7 @@ before anything is stored.`,
 	fs.StringVar(&f.source, "source", "", "who says so (default: cli)")
 	fs.StringVar(&f.claimed, "claimed", "", "since when the key is said to be out (RFC 3339)")
 	fs.StringArrayVar(&f.evidence, "evidence", nil, "file to keep as evidence; may be given again")
+	copyFlag(cmd, &f.copies)
 	fs.BoolVar(&f.dryRun, "dry-run", false, "say what would be opened; start nothing")
 	fs.BoolVar(&f.wait, "wait", false, "wait until it is contained or all-clear and its bundle is sealed")
 	fs.DurationVar(&f.timeout, "timeout", 0, "with --wait: give up waiting after this long (exit code 3)")
@@ -81,8 +83,13 @@ before anything is stored.`,
 	return cmd
 }
 
+// copyFlag names places of copies: what else was kept there is in question too.
+func copyFlag(cmd *cobra.Command, to *[]string) {
+	cmd.Flags().StringArrayVar(to, "copy", nil, "place where a copy of the secret was seen, as the estate calls it: host/h-1, snapshot/ID, or db/main@2026-01-31 (as of then); may be given again")
+}
+
 func (a *app) report(ctx context.Context, args []string, f reportFlags) error {
-	if f.secret != "" || a.looksSecret(f.reason) {
+	if f.secret != "" || a.looksSecret(f.reason) || slices.ContainsFunc(f.copies, a.looksSecret) {
 		return secretInArguments()
 	}
 	t, err := a.target(args[0], args[1])
@@ -101,7 +108,7 @@ func (a *app) report(ctx context.Context, args []string, f reportFlags) error {
 	}
 	req := api.ReportRequest{
 		Provider: t.provider, Kind: t.kind, Account: f.account, KeyID: t.keyID, Severity: f.severity, Reason: f.reason,
-		Source: f.source, Confidence: f.confidence, Exposure: f.exposure, DryRun: f.dryRun, Nonce: rand.Text(),
+		Source: f.source, Confidence: f.confidence, Exposure: f.exposure, Copies: f.copies, DryRun: f.dryRun, Nonce: rand.Text(),
 	}
 	if f.claimed != "" {
 		if req.Claimed, err = time.Parse(time.RFC3339, f.claimed); err != nil {

@@ -26,7 +26,7 @@ func (e *Engine) Admit(ctx context.Context, in workflows.AdmitInput) (workflows.
 	}
 	rep := in.Report
 	item := workflows.Scoped{Key: rep.Key, Exposure: rep.Exposure, Basis: "report"}
-	e.Estate.Describe(&item)
+	e.Estate.Describe(&item, in.Now)
 	facts := reportFacts(rep)
 	itemFacts(&facts, item, in.Now, false)
 	level, _ := eval.Severity(facts)
@@ -57,7 +57,7 @@ func (e *Engine) Admit(ctx context.Context, in workflows.AdmitInput) (workflows.
 	v := eval.Contain(facts)
 	ok = hold("playbook", v.Allowed, v.Why) && ok
 	if ok {
-		room, why, err := e.Breaker.Take(ctx, rep, in.Incident, e.Estate.Live(rep.Key.Provider, rep.Key.Account), in.Now)
+		room, why, err := e.Breaker.Take(ctx, rep, in.Incident, e.Estate.Live(rep.Key.Provider, rep.Key.Account, in.Now), in.Now)
 		if err != nil {
 			return out, err
 		}

@@ -1,20 +1,21 @@
 package engine
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"strings"
 
+	"rekey/internal/estate"
 	"rekey/internal/page"
+	"rekey/internal/page/pagestore"
 	"rekey/workflows"
 )
 
 // Expand adds to the items what the estate says of them, and the keys that they lead to
 // in one step. Where those that they lead to in ExpandInput.Depth steps would make more
 // than ExpandInput.Large items, all of them come as rows of pages instead, but for those
-// that are in scope. Reachable counts everything that lies behind. Items and rows come
-// in the order of fingerprints.
+// that are in scope. Reachable counts everything that lies behind, and what the estate
+// cannot tell is said for Depth steps. Items and rows come in the order of fingerprints.
 func (e *Engine) Expand(ctx context.Context, in workflows.ExpandInput) (workflows.ExpandResult, error) {
 	if in.Large <= 0 {
 		return e.expandItems(in)
@@ -26,68 +27,124 @@ func (e *Engine) Expand(ctx context.Context, in workflows.ExpandInput) (workflow
 	// What a row led to came with it: were it followed again once it is an item, the
 	// scope would grow beyond the playbook's depth.
 	from := slices.DeleteFunc(slices.Clone(in.Items), func(s workflows.Scoped) bool { return of[s.Key.FP] })
-	f, err := e.follow(from)
-	if err != nil {
-		return workflows.ExpandResult{}, err
-	}
 	given := map[string]bool{}
 	for _, s := range in.Items {
 		given[s.Key.FP] = true
 	}
-	found, err := e.unknown(ctx, in.Known, f.within(in.Depth, given))
+	inScope, err := e.pages().Stream(ctx, in.Known...)
 	if err != nil {
 		return workflows.ExpandResult{}, err
 	}
-	if len(in.Items)+rows+len(found) <= in.Large {
+	defer inScope.Close()
+	known := lookup{stream: inScope}
+	m := gathered{pages: e.pages(), room: in.Large - len(in.Items) - rows}
+	var failed error
+	sum, err := e.Estate.Closure(starts(from, in.Reported), in.Depth, in.Now, func(s workflows.Scoped) bool {
+		if given[s.Key.FP] {
+			return true
+		}
+		var is bool
+		if is, failed = known.has(s.Key.FP); !is && failed == nil {
+			failed = m.add(ctx, s)
+		}
+		return failed == nil
+	})
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return workflows.ExpandResult{}, err
+	}
+	if m.writer == nil && m.room >= 0 {
 		return e.expandItems(in)
 	}
-	out := workflows.ExpandResult{Reachable: max(f.all, len(in.Items))}
+	out := workflows.ExpandResult{Reachable: max(sum.Reachable, len(in.Items)), Unseen: sum.Unseen, Dark: sum.Dark}
 	for _, s := range in.Items {
-		e.Estate.Describe(&s)
+		e.Estate.Describe(&s, in.Now)
 		out.Items = append(out.Items, s)
 	}
-	slices.SortFunc(out.Items, byFP)
-	out.Mass, err = e.mass(ctx, found)
+	slices.SortFunc(out.Items, func(a, b workflows.Scoped) int { return strings.Compare(a.Key.FP, b.Key.FP) })
+	out.Mass, err = m.part(ctx)
 	return out, err
 }
 
-// mass writes what was found as rows; nil where nothing was.
-func (e *Engine) mass(ctx context.Context, found []workflows.Scoped) (*workflows.MassPart, error) {
-	if len(found) == 0 {
-		return nil, nil
+// starts are where a closure begins: items, with the places that reports name.
+func starts(items []workflows.Scoped, reported map[string][]string) []estate.From {
+	from := make([]estate.From, 0, len(items))
+	for _, s := range items {
+		from = append(from, estate.From{Item: s, Places: reported[s.Key.FP]})
 	}
-	w := e.pages().Writer()
-	for _, s := range found {
-		e.Estate.Describe(&s)
-		if err := w.Add(ctx, rowOf(s)); err != nil {
-			return nil, err
+	return from
+}
+
+// expandItems gives the items, and what they lead to in one step.
+func (e *Engine) expandItems(in workflows.ExpandInput) (workflows.ExpandResult, error) {
+	var out workflows.ExpandResult
+	from := starts(in.Items, in.Reported)
+	sum, err := e.Estate.Closure(from, 1, in.Now, func(s workflows.Scoped) bool {
+		out.Items = append(out.Items, s)
+		return true
+	})
+	if err == nil && in.Depth > 1 {
+		sum, err = e.Estate.Closure(from, in.Depth, in.Now, nil)
+	}
+	out.Reachable, out.Unseen, out.Dark = sum.Reachable, sum.Unseen, sum.Dark
+	return out, err
+}
+
+// gathered takes what is found, in the order of fingerprints. As long as there is room
+// for it among items nothing is written.
+type gathered struct {
+	pages  *pagestore.Store
+	room   int
+	few    []workflows.Scoped
+	writer *pagestore.Writer
+}
+
+func (m *gathered) add(ctx context.Context, s workflows.Scoped) error {
+	if m.writer != nil {
+		return m.writer.Add(ctx, rowOf(s))
+	}
+	m.few = append(m.few, s)
+	if len(m.few) <= m.room {
+		return nil
+	}
+	m.writer = m.pages.Writer()
+	for _, s := range m.few {
+		if err := m.writer.Add(ctx, rowOf(s)); err != nil {
+			return err
 		}
 	}
-	l, err := w.Close(ctx)
+	m.few = nil
+	return nil
+}
+
+// part ends the list of what was found; nil where that was nothing.
+func (m *gathered) part(ctx context.Context) (*workflows.MassPart, error) {
+	if m.writer == nil {
+		return nil, nil
+	}
+	l, err := m.writer.Close(ctx)
 	return &workflows.MassPart{List: l.Hash, N: l.Items}, err
 }
 
-// unknown gives what stands in none of the lists.
-func (e *Engine) unknown(ctx context.Context, lists []string, found []workflows.Scoped) ([]workflows.Scoped, error) {
-	known, err := e.pages().Stream(ctx, lists...)
-	if err != nil {
-		return nil, err
-	}
-	defer known.Close()
-	k, more, err := known.Next()
-	out := found[:0]
-	for _, s := range found {
-		for more && err == nil && k.FP < s.Key.FP {
-			k, more, err = known.Next()
-		}
+// A lookup finds fingerprints in rows, when it is asked in their order.
+type lookup struct {
+	stream *pagestore.Stream
+	row    page.Row
+	begun  bool
+	over   bool
+}
+
+func (l *lookup) has(fp string) (bool, error) {
+	for !l.over && (!l.begun || l.row.FP < fp) {
+		row, more, err := l.stream.Next()
 		if err != nil {
-			return nil, err
+			return false, err
 		}
-		if !more || k.FP != s.Key.FP {
-			out = append(out, s)
-		}
+		l.row, l.begun, l.over = row, true, !more
 	}
-	return out, err
+	return !l.over && l.row.FP == fp, nil
 }
 
 // known counts the rows of the lists that are in scope, and tells which of the items
@@ -112,87 +169,4 @@ func (e *Engine) known(ctx context.Context, in workflows.ExpandInput) (int, map[
 		return nil
 	})
 	return n - len(of), of, err
-}
-
-// expandItems gives the items, and what they lead to in one step.
-func (e *Engine) expandItems(in workflows.ExpandInput) (workflows.ExpandResult, error) {
-	out := workflows.ExpandResult{}
-	have := map[string]bool{}
-	for _, s := range in.Items {
-		have[s.Key.FP] = true
-	}
-	for _, s := range in.Items {
-		e.Estate.Describe(&s)
-		out.Items = append(out.Items, s)
-		next, err := e.Estate.Reach(s)
-		if err != nil {
-			return out, err
-		}
-		for _, n := range next {
-			if have[n.Key.FP] {
-				continue
-			}
-			have[n.Key.FP] = true
-			e.Estate.Describe(&n)
-			out.Items = append(out.Items, n)
-		}
-	}
-	f, err := e.follow(out.Items)
-	out.Reachable = f.all
-	slices.SortFunc(out.Items, byFP)
-	return out, err
-}
-
-func byFP(a, b workflows.Scoped) int { return strings.Compare(a.Key.FP, b.Key.FP) }
-
-// A following is the keys that items lead to in any number of steps.
-type following struct {
-	// all counts them, the items among them.
-	all  int
-	keys []step
-}
-
-// A step is a key and in how many steps it was reached first.
-type step struct {
-	workflows.Scoped
-	n int
-}
-
-// within gives the keys that so many steps lead to, in the order of fingerprints,
-// without some.
-func (f following) within(steps int, without map[string]bool) []workflows.Scoped {
-	var out []workflows.Scoped
-	for _, k := range f.keys {
-		if k.n > 0 && k.n <= steps && !without[k.Key.FP] {
-			out = append(out, k.Scoped)
-		}
-	}
-	slices.SortFunc(out, func(a, b workflows.Scoped) int { return cmp.Compare(a.Key.FP, b.Key.FP) })
-	return out
-}
-
-// follow goes through the estate from items, breadth first. Cycles are safe.
-func (e *Engine) follow(items []workflows.Scoped) (following, error) {
-	var f following
-	seen := map[string]bool{}
-	for _, s := range items {
-		if !seen[s.Key.FP] {
-			seen[s.Key.FP] = true
-			f.keys = append(f.keys, step{Scoped: s})
-		}
-	}
-	for i := 0; i < len(f.keys); i++ {
-		next, err := e.Estate.Reach(f.keys[i].Scoped)
-		if err != nil {
-			return f, err
-		}
-		for _, s := range next {
-			if !seen[s.Key.FP] {
-				seen[s.Key.FP] = true
-				f.keys = append(f.keys, step{Scoped: s, n: f.keys[i].n + 1})
-			}
-		}
-	}
-	f.all = len(f.keys)
-	return f, nil
 }

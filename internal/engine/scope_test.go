@@ -11,7 +11,7 @@ import (
 	"rekey/workflows"
 )
 
-// keyFacts of an id in the estate of this file.
+// seed is an item an id in the estate of this file.
 func seed(t *testing.T, id string) workflows.Scoped {
 	t.Helper()
 	fp, err := fingers(t).Public("awsiam", "prod", "k", id)
@@ -173,4 +173,42 @@ func TestExpandOfAMassSurvivesAFullDisk(t *testing.T) {
 	in.Known = []string{"sha256:00"}
 	_, err = e.Expand(context.Background(), in)
 	require.Error(t, err)
+}
+
+func TestExpandGoesToPlacesThatReportsName(t *testing.T) {
+	text := keysYAML(map[string]string{"D": "C"}, "A", "B", "C", "D") + `copies:
+  - {key: B, where: db, from: 2026-01-01, until: 2026-02-01}
+  - {key: C, where: db, from: 2026-02-01}
+snapshots:
+  - {id: S, of: db, at: 2026-01-31}
+places:
+  - {where: db, known_from: 2026-02-10}
+`
+	e := New(Options{Estate: estateOf(t, text, "[]")})
+	a := seed(t, "A")
+	in := workflows.ExpandInput{Items: []workflows.Scoped{a}, Now: now, Reported: map[string][]string{a.Key.FP: {"snapshot/S", "db@2026-02-05", "snapshot/T"}}}
+	one, err := e.Expand(context.Background(), in)
+	require.NoError(t, err)
+	var ids []string
+	for _, s := range one.Items {
+		ids = append(ids, s.Key.ID)
+	}
+	require.ElementsMatch(t, []string{"A", "B", "C"}, ids)
+	require.Equal(t, 4, one.Reachable)
+	require.Equal(t, []activities.Unseen{{Source: "estate", Why: "what snapshot/T held is unknown: no `snapshots` entry of the estate files names it"}}, one.Unseen)
+	require.Len(t, one.Dark, 1)
+	in.Depth, in.Items = 3, one.Items
+	again, err := e.Expand(context.Background(), in)
+	require.NoError(t, err)
+	require.Equal(t, one.Unseen, again.Unseen)
+	require.Equal(t, one.Dark, again.Dark, "the same in each round")
+	require.Len(t, again.Items, 4)
+
+	e = New(Options{Estate: estateOf(t, text, "[]"), Blobs: newBlobs()})
+	in.Items, in.Large, in.Depth = []workflows.Scoped{a}, 1, 2
+	rows, err := e.Expand(context.Background(), in)
+	require.NoError(t, err)
+	require.ElementsMatch(t, []string{"B", "C", "D"}, idsOf(t, e, rows.Mass))
+	require.Equal(t, one.Unseen, rows.Unseen)
+	require.Equal(t, one.Dark, rows.Dark)
 }

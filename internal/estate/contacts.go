@@ -12,8 +12,6 @@ import (
 	"regexp"
 	"slices"
 
-	"go.yaml.in/yaml/v3"
-
 	"rekey/activities/notify"
 	"rekey/internal/canon"
 	"rekey/playbooks"
@@ -22,9 +20,9 @@ import (
 // An Owner is a team of ours that is told of its keys: whom `owner` of a key or of a
 // dependent names.
 type Owner struct {
-	Ref      string    `yaml:"ref"`
-	Language string    `yaml:"language"`
-	Contacts []Contact `yaml:"contacts"`
+	Ref      string    `yaml:"ref" json:"ref"`
+	Language string    `yaml:"language,omitempty" json:"language,omitempty"`
+	Contacts []Contact `yaml:"contacts,omitempty" json:"contacts,omitempty"`
 }
 
 // A Customer is who must be told; persons are in the file only, never in a plan.
@@ -77,17 +75,17 @@ var refForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/ -]{0,127}$`)
 var languageForm = regexp.MustCompile(`^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$`)
 
 // LoadDirectory reads owners of the estate files and customers. It is called when
-// somebody is told, so that a contact that was mended needs no restart.
+// somebody is told, so that a contact that was mended needs no restart. The other
+// lists of the estate files are passed over: [Load] has checked them.
 func LoadDirectory(estates, customers []string) (*Directory, error) {
-	d := &Directory{recipients: map[string]Recipient{}, Files: map[string][]byte{}}
-	for _, path := range estates {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("estate: %w: mend estate.files in rekey.yaml", err)
-		}
-		if err := d.owners(filepath.Base(path), b); err != nil {
-			return nil, err
-		}
+	d := &Directory{Files: map[string][]byte{}}
+	r := reader{take: map[string]func(func(any) error) error{listOwners: taker(func(o Owner) error {
+		return d.add(Recipient{Audience: playbooks.AudienceOwner, Ref: o.Ref, Language: o.Language, Contacts: o.Contacts})
+	})}}
+	r.reset = func() { d.recipients, d.refs = map[string]Recipient{}, nil }
+	r.reset()
+	if err := r.files(estates); err != nil {
+		return nil, err
 	}
 	var all []string
 	for _, path := range customers {
@@ -95,16 +93,11 @@ func LoadDirectory(estates, customers []string) (*Directory, error) {
 		if err != nil {
 			return nil, fmt.Errorf("customers: %w: mend customers.files in rekey.yaml", err)
 		}
-		name := filepath.Base(path)
-		list, err := readCustomers(name, b)
+		err = readCustomers(path, bytes.NewReader(b), func(c Customer) error {
+			return d.add(Recipient{Audience: playbooks.AudienceCustomer, Ref: c.Ref, Language: c.Language, Contacts: c.Contacts, ContractHours: c.ContractHours, Keys: c.Keys})
+		})
 		if err != nil {
 			return nil, err
-		}
-		for _, c := range list {
-			err := d.add(Recipient{Audience: playbooks.AudienceCustomer, Ref: c.Ref, Language: c.Language, Contacts: c.Contacts, ContractHours: c.ContractHours, Keys: c.Keys})
-			if err != nil {
-				return nil, fmt.Errorf("customers %s: %w", name, err)
-			}
 		}
 		d.Files[canon.Hash(b)] = b
 		all = append(all, canon.Hash(b))
@@ -124,85 +117,47 @@ func LoadDirectory(estates, customers []string) (*Directory, error) {
 	return d, nil
 }
 
-// owners adds those of an estate file. Its other parts were checked by [Load].
-func (d *Directory) owners(name string, b []byte) error {
-	var f File
-	if err := yaml.Unmarshal(b, &f); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("estate %s: %s", name, plain(err))
+// text is a file that is read from its beginning, and again to find a line.
+type text interface {
+	io.Reader
+	io.ReaderAt
+}
+
+// readCustomers reads a customers file: a list, each entry checked, named by its
+// line if it is wrong, and handed on.
+func readCustomers(path string, f text, add func(Customer) error) error {
+	d := json.NewDecoder(f)
+	d.DisallowUnknownFields()
+	bad := func(at int64, format string, args ...any) error {
+		return fmt.Errorf("customers %s:%d: %s", filepath.Base(path), lineAt(f, at), fmt.Sprintf(format, args...))
 	}
-	var root yaml.Node
-	if err := yaml.Unmarshal(b, &root); err != nil {
-		return fmt.Errorf("estate %s: %s", name, plain(err))
+	if t, err := d.Token(); err != nil || t != json.Delim('[') {
+		return bad(0, `a list of customers is wanted: [{"ref": "C033", …}]`)
 	}
-	for i, o := range f.Owners {
-		at := fmt.Sprintf("estate %s:%d: owners[%d]", name, lineOf(&root, "owners", i), i)
-		if err := checkRecipient(o.Ref, o.Language, o.Contacts, 0); err != nil {
-			return fmt.Errorf("%s: %w", at, err)
+	for i := 1; d.More(); i++ {
+		at := d.InputOffset()
+		var c Customer
+		err := jsonPlain(d.Decode(&c))
+		if err == nil {
+			err = checkRecipient(c.Ref, c.Language, c.Contacts, c.ContractHours)
 		}
-		if err := d.add(Recipient{Audience: playbooks.AudienceOwner, Ref: o.Ref, Language: o.Language, Contacts: o.Contacts}); err != nil {
-			return fmt.Errorf("%s: %w", at, err)
+		if err == nil {
+			err = add(c)
 		}
+		if err != nil {
+			return bad(at, "customer %d: %s", i, err)
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return bad(d.InputOffset(), "the list does not end: add ]")
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return bad(d.InputOffset(), "text after the list: remove it")
 	}
 	return nil
 }
 
-// lineOf finds the line of entry i of a list at the top of a document; 0: unknown.
-func lineOf(root *yaml.Node, list string, i int) int {
-	if len(root.Content) == 0 {
-		return 0
-	}
-	m := root.Content[0].Content
-	for n := 0; n+1 < len(m); n += 2 {
-		if m[n].Value == list && i < len(m[n+1].Content) {
-			return m[n+1].Content[i].Line
-		}
-	}
-	return 0
-}
-
-// readCustomers reads a customers file: a list, each entry checked and named by its
-// line.
-func readCustomers(name string, b []byte) ([]Customer, error) {
-	d := json.NewDecoder(bytes.NewReader(b))
-	bad := func(err error) error {
-		line := 1 + bytes.Count(b[:min(int(d.InputOffset()), len(b))], []byte("\n"))
-		return fmt.Errorf("customers %s:%d: %s", name, line, plain(err))
-	}
-	if t, err := d.Token(); err != nil || t != json.Delim('[') {
-		return nil, bad(errors.New(`a list of customers is wanted: [{"ref": "C033", …}]`))
-	}
-	var out []Customer
-	for i := 0; d.More(); i++ {
-		var raw json.RawMessage
-		if err := d.Decode(&raw); err != nil {
-			return nil, bad(err)
-		}
-		line := 1 + bytes.Count(b[:d.InputOffset()], []byte("\n")) - bytes.Count(raw, []byte("\n"))
-		var c Customer
-		strict := json.NewDecoder(bytes.NewReader(raw))
-		strict.DisallowUnknownFields()
-		err := strict.Decode(&c)
-		if err == nil {
-			err = checkRecipient(c.Ref, c.Language, c.Contacts, c.ContractHours)
-		}
-		if err != nil {
-			var wrong *json.UnmarshalTypeError
-			if errors.As(err, &wrong) {
-				// Its text names Go's types.
-				err = fmt.Errorf("%s: a %s does not belong here", wrong.Field, wrong.Value)
-			}
-			return nil, fmt.Errorf("customers %s:%d: customer %d: %s", name, line, i+1, plain(err))
-		}
-		out = append(out, c)
-	}
-	if _, err := d.Token(); err != nil {
-		return nil, bad(errors.New("the list does not end: add ]"))
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, bad(errors.New("text after the list: remove it"))
-	}
-	return out, nil
-}
+func (o Owner) check() error { return checkRecipient(o.Ref, o.Language, o.Contacts, 0) }
 
 func checkRecipient(ref, language string, contacts []Contact, hours int) error {
 	if !refForm.MatchString(ref) {
@@ -241,7 +196,7 @@ func quoteRef(ref string) string {
 func (d *Directory) add(r Recipient) error {
 	key := r.Audience + "/" + r.Ref
 	if _, ok := d.recipients[key]; ok {
-		return fmt.Errorf("%s %s is named twice: keep one", r.Audience, r.Ref)
+		return twice(r.Audience, r.Ref)
 	}
 	r.Contacts = slices.Clone(r.Contacts)
 	slices.SortFunc(r.Contacts, func(a, b Contact) int { return cmp.Compare(a.Order, b.Order) })

@@ -1,235 +1,261 @@
 // Package estate is the graph that rekey is told: keys, copies, dependents,
-// customers. What providers say is added by Inspect; each edge knows its source.
+// customers, and when each was where. What providers say is added by Inspect.
+// docs/estate.md describes the files and what leads where, docs/design/0020 why.
 package estate
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"rekey/activities"
 	"rekey/internal/plan"
 	"rekey/internal/secret"
-	"rekey/playbooks"
 	"rekey/workflows"
 )
 
-// File is the shape of estate.yaml (contracts section 1).
-type File struct {
-	Keys       []Key       `yaml:"keys"`
-	Copies     []Copy      `yaml:"copies"`
-	Dependents []Dependent `yaml:"dependents"`
-	Placements []Placement `yaml:"placements"`
-	Owners     []Owner     `yaml:"owners"`
-}
-
-// A Key is one that rekey is told of.
-type Key struct {
-	ID       string `yaml:"id"`
-	Provider string `yaml:"provider"`
-	Account  string `yaml:"account"`
-	Kind     string `yaml:"kind"`
-	Owner    string `yaml:"owner"`
-	Parent   string `yaml:"parent"`
-}
-
-// A Copy is a place where a key is kept.
-type Copy struct {
-	Key        string `yaml:"key"`
-	Where      string `yaml:"where"`
-	Store      string `yaml:"store"`
-	Registered bool   `yaml:"registered"`
-	Zone       string `yaml:"zone"` // clean or dirty
-}
-
-// A Dependent uses keys.
-type Dependent struct {
-	ID      string             `yaml:"id"`
-	Keys    []string           `yaml:"keys"`
-	Owner   string             `yaml:"owner"`
-	Budget  playbooks.Duration `yaml:"outage_budget"`
-	Cutover string             `yaml:"cutover"`
-	Proof   string             `yaml:"proof"`
-}
-
-// A Placement is where a public key is served.
-type Placement struct {
-	SPKI     string `yaml:"spki"`
-	Endpoint string `yaml:"endpoint"`
-}
-
-// An Estate answers what is known of keys. It is immutable and safe for concurrent
-// use.
-type Estate struct {
-	keys       map[string]Key
-	order      []string
-	copies     map[string][]Copy   // by key
-	places     map[string][]string // where -> keys
-	children   map[string][]string
-	dependents map[string][]plan.Dependent
-	customers  map[string][]string
-	fp         *secret.Fingerprinter
-}
-
-// Load reads estate and customer files. Paths in errors are as given; an unknown
-// key is an error with its line.
+// Load reads estate and customer files. Paths in errors are as given; a mistake is
+// an error with its line. Without a Fingerprinter the files are only checked, and
+// [Estate.Closure] refuses.
 func Load(estates, customers []string, fp *secret.Fingerprinter) (*Estate, error) {
-	e := &Estate{
-		keys: map[string]Key{}, copies: map[string][]Copy{}, places: map[string][]string{}, children: map[string][]string{},
-		dependents: map[string][]plan.Dependent{}, customers: map[string][]string{}, fp: fp,
+	if err := bounded(estates, customers); err != nil {
+		return nil, err
 	}
-	for _, path := range estates {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("estate: %w: mend estate.files in rekey.yaml", err)
-		}
-		var f File
-		d := yaml.NewDecoder(bytes.NewReader(b))
-		d.KnownFields(true)
-		if err := d.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("estate %s: %s", path, plain(err))
-		}
-		if err := e.add(path, f); err != nil {
-			return nil, err
-		}
+	b := newBuilder(fp)
+	r := reader{take: b.take()}
+	r.reset = func() {
+		b = newBuilder(fp)
+		r.take = b.take()
+	}
+	if err := r.files(estates); err != nil {
+		return nil, err
 	}
 	for _, path := range customers {
-		b, err := os.ReadFile(path)
+		f, err := os.Open(path)
 		if err != nil {
 			return nil, fmt.Errorf("customers: %w: mend customers.files in rekey.yaml", err)
 		}
-		list, err := readCustomers(filepath.Base(path), b)
+		err = readCustomers(path, f, b.customer)
+		_ = f.Close()
 		if err != nil {
 			return nil, err
 		}
-		for _, c := range list {
-			for _, k := range c.Keys {
-				if !slices.Contains(e.customers[k], c.Ref) {
-					e.customers[k] = append(e.customers[k], c.Ref)
-				}
-			}
-		}
 	}
-	// Contacts are read again when somebody is told: here only mistakes are found.
-	_, err := LoadDirectory(estates, customers)
-	if err != nil {
-		return nil, err
-	}
-	return e, nil
+	return b.build()
 }
 
-var unknownField = regexp.MustCompile(`(?:json: unknown field |field )"?([^\s"]+)"?(?: not found in type \S+)?`)
-
-var wrongType = regexp.MustCompile("cannot unmarshal (!!\\S+(?: `[^`]*`)?) into \\S+")
-
-// plain is what a decoder says, without the names of our types.
-func plain(err error) string {
-	text := strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "yaml: unmarshal errors:")), " ")
-	text = wrongType.ReplaceAllString(text, "$1 does not belong here")
-	return unknownField.ReplaceAllString(strings.TrimPrefix(text, "yaml: "), `unknown key "$1"`)
-}
-
-func (e *Estate) add(path string, f File) error {
-	name := filepath.Base(path)
-	for i, k := range f.Keys {
-		if k.ID == "" || k.Provider == "" || k.Account == "" || k.Kind == "" {
-			return fmt.Errorf("estate %s: keys[%d]: id, provider, account and kind are needed", name, i)
-		}
-		if _, ok := e.keys[k.ID]; ok {
-			return fmt.Errorf("estate %s: key %s is named twice", name, k.ID)
-		}
-		e.keys[k.ID] = k
-		e.order = append(e.order, k.ID)
-		if k.Parent != "" {
-			e.children[k.Parent] = append(e.children[k.Parent], k.ID)
+// bounded refuses more than the numbers of texts can name. Files that are missing
+// are found when they are read.
+func bounded(lists ...[]string) error {
+	var total int64
+	for _, path := range slices.Concat(lists...) {
+		if info, err := os.Stat(path); err == nil {
+			total += info.Size()
 		}
 	}
-	for i, c := range f.Copies {
-		if c.Key == "" || c.Where == "" {
-			return fmt.Errorf("estate %s: copies[%d]: key and where are needed", name, i)
-		}
-		if c.Zone != "" && c.Zone != "clean" && c.Zone != "dirty" {
-			return fmt.Errorf("estate %s: copies[%d]: zone is clean or dirty", name, i)
-		}
-		e.copies[c.Key] = append(e.copies[c.Key], c)
-		e.places[c.Where] = append(e.places[c.Where], c.Key)
-	}
-	for i, d := range f.Dependents {
-		if d.ID == "" || len(d.Keys) == 0 {
-			return fmt.Errorf("estate %s: dependents[%d]: id and keys are needed", name, i)
-		}
-		if !slices.Contains([]string{"", "dual", "hot", "restart"}, d.Cutover) {
-			return fmt.Errorf("estate %s: dependents[%d]: cutover is dual, hot or restart", name, i)
-		}
-		if !slices.Contains([]string{"", "last-used", "probe", "attest"}, d.Proof) {
-			return fmt.Errorf("estate %s: dependents[%d]: proof is last-used, probe or attest", name, i)
-		}
-		for _, k := range d.Keys {
-			e.dependents[k] = append(e.dependents[k], plan.Dependent{ID: d.ID, Owner: d.Owner, BudgetMs: d.Budget.Std().Milliseconds(), Cutover: d.Cutover, Proof: d.Proof})
-		}
+	if total > maxBytes {
+		return fmt.Errorf("estate: the estate and customers files have %d bytes, and 4 GiB is the most: divide the estate among installations", total)
 	}
 	return nil
 }
 
-// Keys gives every key that the files name, in their order.
+// Keys gives every key that the files list, in their order.
 func (e *Estate) Keys() []Key {
 	out := make([]Key, 0, len(e.order))
-	for _, id := range e.order {
-		out = append(out, e.keys[id])
+	for _, n := range e.order {
+		out = append(out, e.listed(n))
 	}
 	return out
 }
 
-// Key finds a key by its provider's id.
+// Key finds a key that the files list by its provider's id.
 func (e *Estate) Key(id string) (Key, bool) {
-	k, ok := e.keys[id]
-	return k, ok
+	n, ok := e.keys.find(id)
+	if !ok || e.nodes[n].class == 0 {
+		return Key{}, false
+	}
+	return e.listed(n), true
 }
 
-// Live counts the keys of an account.
-func (e *Estate) Live(provider, account string) int {
-	n := 0
-	for _, k := range e.keys {
-		if k.Provider == provider && k.Account == account {
-			n++
+func (e *Estate) listed(n uint32) Key {
+	x := e.nodes[n]
+	c, life := e.classes[x.class-1], e.spans[x.life]
+	k := Key{ID: e.keys.at(n), Provider: c.provider, Account: c.account, Kind: c.kind, Owner: e.word(x.owner), Issued: timeOf(life.from), Retired: timeOf(life.until)}
+	if x.parent > 0 {
+		k.Parent = e.keys.at(x.parent - 1)
+	}
+	if x.spki > 0 {
+		k.SPKI = e.spkis.at(x.spki - 1)
+	}
+	for _, p := range e.opens.of(n) {
+		k.Opens = append(k.Opens, e.places.at(p))
+	}
+	return k
+}
+
+// word gives a text by its number and one.
+func (e *Estate) word(n uint32) string {
+	if n == 0 {
+		return ""
+	}
+	return e.words.at(n - 1)
+}
+
+// timeOf gives a bound of a span; an open one is the zero time.
+func timeOf(ms int64) time.Time {
+	if ms == begin || ms == never {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+// Live counts the keys of an account that are not retired at that time.
+func (e *Estate) Live(provider, account string, now time.Time) int {
+	live := 0
+	for _, n := range e.order {
+		if c := e.classes[e.nodes[n].class-1]; c.provider == provider && c.account == account && !e.retired(n, now.UnixMilli()) {
+			live++
 		}
 	}
-	return n
+	return live
 }
 
-// Dependents of a key, as the estate knows them.
-func (e *Estate) Dependents(id string) []plan.Dependent { return e.dependents[id] }
+func (e *Estate) retired(n uint32, now int64) bool { return now >= e.spans[e.nodes[n].life].until }
 
-// Describe adds to an item what the estate says of it.
-func (e *Estate) Describe(s *workflows.Scoped) {
-	id := s.Key.ID
-	k, known := e.keys[id]
+// alike gives the keys that are one item with n, itself among them: those with the
+// same public key.
+func (e *Estate) alike(n uint32, room *[1]uint32) []uint32 {
+	if s := e.nodes[n].spki; s > 0 {
+		return e.same.of(s - 1)
+	}
+	room[0] = n
+	return room[:]
+}
+
+// state is what an estate says of an item.
+type state int
+
+const (
+	unlisted state = iota // no entry in keys: it may be live
+	retired
+	live
+)
+
+// state of the item that n is, and the entry to show for it. A public key that is
+// served somewhere is live, whatever was retired.
+func (e *Estate) state(n uint32, now int64) (state, uint32) {
+	x := e.nodes[n]
+	if x.class == 0 {
+		return unlisted, n
+	}
+	var room [1]uint32
+	alike := e.alike(n, &room)
+	for _, m := range alike {
+		if !e.retired(m, now) {
+			return live, m
+		}
+	}
+	for _, p := range e.placements(n) {
+		if e.spans[p.span].has(now) {
+			return live, alike[len(alike)-1]
+		}
+	}
+	return retired, n
+}
+
+// placements of the public key that n is.
+func (e *Estate) placements(n uint32) []placement {
+	s := e.nodes[n].spki
+	if s == 0 {
+		return nil
+	}
+	return e.served[e.servedOf[s-1]:e.servedOf[s]]
+}
+
+// fingerprint of a key that the files list.
+func (e *Estate) fingerprint(n uint32) (string, error) {
+	x := e.nodes[n]
+	if x.spki > 0 {
+		return "spki_" + e.spkis.at(x.spki-1), nil
+	}
+	c := e.classes[x.class-1]
+	fp, err := e.fp.Public(c.provider, c.account, c.kind, e.keys.at(n))
+	if err != nil {
+		return "", fmt.Errorf("estate: key %s: %w", e.keys.at(n), err)
+	}
+	return fp, nil
+}
+
+// find gives the number of an item's key: by its id, or by its public key, which may
+// have come under another id than the files know.
+func (e *Estate) find(k activities.Key) (uint32, bool) {
+	if n, ok := e.keys.find(k.ID); ok {
+		return n, true
+	}
+	if digits, ok := strings.CutPrefix(k.FP, "spki_"); ok {
+		if s, ok := e.spkis.find(digits); ok && len(e.same.of(s)) > 0 {
+			return e.same.of(s)[0], true
+		}
+	}
+	return 0, false
+}
+
+// Describe adds to an item what the estate says of it at that time.
+func (e *Estate) Describe(s *workflows.Scoped, now time.Time) {
+	s.Dependents, s.Customers, s.Copies = nil, nil, nil
+	n, ok := e.find(s.Key)
+	listed := ok && e.nodes[n].class > 0
+	var room [1]uint32
+	var alike []uint32
+	if ok {
+		alike = e.alike(n, &room)
+	}
+	owner := uint32(0)
+	for _, m := range alike {
+		if x := e.nodes[m].owner; owner == 0 || m == n && x > 0 {
+			owner = x
+		}
+	}
 	switch {
-	case known && k.Owner != "":
-		s.Owner, s.OwnerKind = k.Owner, "team"
-	case known:
+	case owner > 0:
+		s.Owner, s.OwnerKind = e.word(owner), "team"
+	case listed:
 		s.OwnerKind = "none"
 	case s.Reading != nil && s.Reading.Owner != "":
 		s.Owner, s.OwnerKind = s.Reading.Owner, "team"
 	}
-	s.Dependents = e.dependents[id]
-	s.Customers = e.customers[id]
-	s.Copies = nil
+	if !ok {
+		return
+	}
+	at := now.UnixMilli()
 	dirty, stores := false, false
-	for _, c := range e.copies[id] {
-		s.Copies = append(s.Copies, c.Where)
-		if c.Store != "" {
-			stores = true
-			dirty = dirty || c.Zone == "dirty"
+	copies := once{to: &s.Copies}
+	for _, m := range alike {
+		for _, d := range e.usersOf.of(m) {
+			u := e.dependents[d]
+			s.Dependents = append(s.Dependents, plan.Dependent{ID: e.words.at(u.id), Owner: e.word(u.owner), BudgetMs: u.budgetMs, Cutover: cutovers[u.cutover], Proof: proofs[u.proof]})
+		}
+		for _, c := range e.customers.of(m) {
+			if ref := e.words.at(c); !slices.Contains(s.Customers, ref) {
+				s.Customers = append(s.Customers, ref)
+			}
+		}
+		for _, c := range e.copies[e.copiesOf[m]:e.copiesOf[m+1]] {
+			if !e.spans[c.span].has(at) {
+				continue
+			}
+			copies.add(e.places.at(c.where))
+			if c.store > 0 {
+				stores = true
+				dirty = dirty || c.dirty
+			}
+		}
+	}
+	for _, p := range e.placements(n) {
+		if e.spans[p.span].has(at) {
+			copies.add(e.words.at(p.endpoint))
 		}
 	}
 	if stores {
@@ -237,43 +263,32 @@ func (e *Estate) Describe(s *workflows.Scoped) {
 	}
 }
 
-// Reach gives the keys that an item leads to in one step: the keys kept at the
-// same places, which whoever read one could read too, and its children.
-func (e *Estate) Reach(s workflows.Scoped) ([]workflows.Scoped, error) {
-	var out []workflows.Scoped
-	seen := map[string]bool{s.Key.ID: true}
-	add := func(id, why string) error {
-		k, ok := e.keys[id]
-		if !ok || seen[id] {
-			return nil
+// once appends what is not in a list yet. A long one is looked up.
+type once struct {
+	to   *[]string
+	have map[string]bool
+}
+
+func (o *once) add(s string) {
+	const few = 16
+	switch {
+	case len(*o.to) < few:
+		if slices.Contains(*o.to, s) {
+			return
 		}
-		seen[id] = true
-		fp, err := e.fp.Public(k.Provider, k.Account, k.Kind, k.ID)
-		if err != nil {
-			return fmt.Errorf("estate: key %s: %w", k.ID, err)
+	case o.have == nil:
+		o.have = map[string]bool{}
+		for _, v := range *o.to {
+			o.have[v] = true
 		}
-		out = append(out, workflows.Scoped{
-			Key:   activities.Key{FP: fp, Provider: k.Provider, Account: k.Account, Kind: k.Kind, ID: k.ID},
-			Basis: "estate", Why: why, Depth: s.Depth + 1,
-		})
-		return nil
+		fallthrough
+	default:
+		if o.have[s] {
+			return
+		}
+		o.have[s] = true
 	}
-	for _, c := range e.copies[s.Key.ID] {
-		if !c.Registered {
-			continue
-		}
-		for _, id := range e.places[c.Where] {
-			if err := add(id, "kept at "+c.Where+", as "+s.Key.Short()); err != nil {
-				return nil, err
-			}
-		}
-	}
-	for _, id := range e.children[s.Key.ID] {
-		if err := add(id, "made from "+s.Key.Short()); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
+	*o.to = append(*o.to, s)
 }
 
 // Age is how long ago t was, in whole days.

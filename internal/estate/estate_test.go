@@ -23,12 +23,15 @@ func write(t *testing.T, name, text string) string {
 	return path
 }
 
-func fingers(t *testing.T) *secret.Fingerprinter {
+func fingers(t testing.TB) *secret.Fingerprinter {
 	t.Helper()
 	f, err := secret.NewFingerprinter(bytes.Repeat([]byte{7}, secret.KeySize))
 	require.NoError(t, err)
 	return f
 }
+
+// now is when the tests ask.
+var now = time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
 
 const world = `
 keys:
@@ -58,6 +61,7 @@ func TestLoadIsStrict(t *testing.T) {
 	key := "{id: A, provider: awsiam, account: prod, kind: k}"
 	for name, row := range map[string]struct{ text, want string }{
 		"an unknown key, with its line": {"keys:\n  - {id: A, provider: p, account: a, kind: k, ovner: x}\n", `line 2: unknown key "ovner"`},
+		"a mistake, with its line":      {"keys:\n  - " + key + "\n  - {id: B,\n     provider: p}\n", "estate.yaml:3: keys[1]: id, provider"},
 		"an unknown list":               {"secrets: []\n", `unknown key "secrets"`},
 		"a key without account":         {"keys: [{id: A, provider: p, kind: k}]", "keys[0]: id, provider, account and kind are needed"},
 		"a key named twice":             {"keys: [" + key + ", " + key + "]", "key A is named twice"},
@@ -67,6 +71,21 @@ func TestLoadIsStrict(t *testing.T) {
 		"a cutover that is none":        {"dependents: [{id: x, keys: [A], cutover: soon}]", "cutover is dual, hot or restart"},
 		"a proof that is none":          {"dependents: [{id: x, keys: [A], proof: trust}]", "proof is last-used, probe or attest"},
 		"a list that is a text":         {"keys: none", "line 1: !!str `none` does not belong here"},
+		"retired before it was issued":  {"keys: [{id: A, provider: p, account: a, kind: k, issued: 2026-01-02, retired: 2026-01-01}]", "keys[0]: retired is not after issued"},
+		"a place that is opened":        {"keys: [{id: A, provider: p, account: a, kind: k, opens: ['']}]", "opens names a place without a name"},
+		"a public key that is none":     {"keys: [{id: A, provider: p, account: a, kind: k, spki: abc}]", "64 hex digits"},
+		"gone before it came":           {"copies: [{key: A, where: w, from: 2026-01-02, until: 2026-01-02}]", "until is not after from"},
+		"a place without times":         {"places: [{where: w}]", "known_from, known_until or both"},
+		"a place that ends early":       {"places: [{where: w, known_from: 2026-01-02, known_until: 2026-01-01}]", "known_until is not after known_from"},
+		"a snapshot without time":       {"snapshots: [{id: S, of: w}]", "snapshots[0]: id, of and at are needed"},
+		"a snapshot named as a place":   {"snapshots: [{id: snapshot/S, of: w, at: 2026-01-01}]", "id is the name alone"},
+		"a snapshot of a snapshot":      {"snapshots: [{id: S, of: snapshot/R, at: 2026-01-01}]", "not another snapshot"},
+		"a snapshot of a time":          {"snapshots: [{id: S, of: 'w@2026-01-01', at: 2026-01-01}]", "name the place w, and the time as at"},
+		"a snapshot named twice":        {"snapshots: [{id: S, of: w, at: 2026-01-01}, {id: S, of: w, at: 2026-01-02}]", "snapshots[1]: snapshot S is named twice"},
+		"a placement without endpoint":  {"placements: [{spki: abc}]", "placements[0]: spki and endpoint are needed"},
+		"a placement of no public key":  {"placements: [{spki: abc, endpoint: w}]", "64 hex digits"},
+		"a placement that ends early":   {"placements: [{spki: abc, endpoint: w, from: 2026-01-02, until: 2026-01-01}]", "until is not after from"},
+		"a second document":             {"keys: []\n---\nkeys: [" + key + "]\n", "second document"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := estate.Load([]string{write(t, "estate.yaml", row.text)}, nil, fingers(t))
@@ -88,12 +107,12 @@ func TestLoadIsStrict(t *testing.T) {
 func TestKeysAcrossFiles(t *testing.T) {
 	first, second := write(t, "a.yaml", world), write(t, "b.yaml", "keys: [{id: A, provider: p, account: a, kind: k}]")
 	_, err := estate.Load([]string{first, second}, nil, fingers(t))
-	require.ErrorContains(t, err, "b.yaml: key A is named twice")
+	require.ErrorContains(t, err, "b.yaml:1: keys[0]: key A is named twice")
 
 	e := load(t, world)
-	require.Equal(t, 4, e.Live("awsiam", "prod"))
-	require.Equal(t, 1, e.Live("awsiam", "dev"))
-	require.Zero(t, e.Live("other", "prod"))
+	require.Equal(t, 4, e.Live("awsiam", "prod", now))
+	require.Equal(t, 1, e.Live("awsiam", "dev", now))
+	require.Zero(t, e.Live("other", "prod", now))
 	_, ok := e.Key("Z")
 	require.False(t, ok)
 }
@@ -116,51 +135,13 @@ func TestDescribe(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := workflows.Scoped{Key: activities.Key{ID: row.id}, Reading: row.reading, Copies: []string{"stale"}}
-			e.Describe(&got)
+			e.Describe(&got, now)
 			row.want.Key, row.want.Reading = got.Key, row.reading
 			require.Equal(t, row.want, got)
-			e.Describe(&got)
+			e.Describe(&got, now)
 			require.Equal(t, row.want, got, "said twice it is the same")
 		})
 	}
-}
-
-func TestReach(t *testing.T) {
-	e := load(t, world)
-	for name, row := range map[string]struct {
-		id   string
-		want map[string]string
-	}{
-		"what is kept beside it, and its children, once each": {"A", map[string]string{"B": "kept at vault/shared", "C": "kept at vault/shared"}},
-		"a child only by its parent":                          {"B", map[string]string{"A": "kept at", "C": "kept at"}},
-		"a registered copy leads on":                          {"D", map[string]string{"A": "kept at laptop"}},
-		"nothing":                                             {"E", map[string]string{}},
-		"an unknown key":                                      {"Z", map[string]string{}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got, err := e.Reach(workflows.Scoped{Key: activities.Key{ID: row.id}, Depth: 2})
-			require.NoError(t, err)
-			seen := map[string]bool{}
-			for _, s := range got {
-				require.Contains(t, s.Why, row.want[s.Key.ID])
-				require.False(t, seen[s.Key.ID], "once each")
-				seen[s.Key.ID] = true
-				require.Contains(t, row.want, s.Key.ID)
-				require.Equal(t, 3, s.Depth)
-				require.Equal(t, "estate", s.Basis)
-				k, _ := e.Key(s.Key.ID)
-				fp, err := fingers(t).Public(k.Provider, k.Account, k.Kind, k.ID)
-				require.NoError(t, err)
-				require.Equal(t, activities.Key{FP: fp, Provider: k.Provider, Account: k.Account, Kind: k.Kind, ID: k.ID}, s.Key)
-			}
-			require.Len(t, seen, len(row.want))
-		})
-	}
-	children := load(t, "keys:\n  - {id: A, provider: p, account: a, kind: k}\n  - {id: B, provider: p, account: a, kind: k, parent: A}\n")
-	got, err := children.Reach(workflows.Scoped{Key: activities.Key{FP: "fp1_0123456789abcdef", ID: "A"}})
-	require.NoError(t, err)
-	require.Len(t, got, 1)
-	require.Equal(t, "made from 0123456789ab", got[0].Why)
 }
 
 func TestHolds(t *testing.T) {

@@ -56,7 +56,8 @@ type file struct {
 var (
 	nonceRE  = regexp.MustCompile(`^[A-Za-z0-9_-]{8,128}$`)
 	sourceRE = regexp.MustCompile(`^[a-z0-9][a-z0-9_.-]{0,63}$`)
-	placeRE  = regexp.MustCompile(`^[a-z0-9][A-Za-z0-9/_.:-]{0,199}$`)
+	// A place, or a place as of a day or time in UTC (docs/estate.md).
+	placeRE = regexp.MustCompile(`^[a-z0-9][A-Za-z0-9/_.:-]{0,199}(@\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d{1,3})?Z)?)?$`)
 )
 
 // check looks at everything before anything is stored.
