@@ -119,14 +119,18 @@ func (in *Intake) deliver(ctx context.Context, known bool, letters []*letter) {
 }
 
 // startable answers those letters that start nothing: reports that the life before
-// has taken, and those whose incident was not asked for this time.
+// has taken, and those of keys whose incident was not asked for this time.
 func startable(letters []*letter, closed *Closed) []*letter {
+	recent := map[string]bool{}
+	for _, l := range letters {
+		recent[l.report.Key.FP] = recent[l.report.Key.FP] || l.recent
+	}
 	var out []*letter
 	for _, l := range letters {
 		switch {
 		case closed != nil && closed.Taken.Has(l.report.ID):
 			l.answer(delivered{existing: true}, nil) // sent again after the incident was over
-		case !l.recent:
+		case !recent[l.report.Key.FP]:
 			l.answer(delivered{}, errMoved)
 		default:
 			out = append(out, l)

@@ -44,7 +44,8 @@ func TestStorm(t *testing.T) {
 	all.Wait()
 	require.Len(t, taken, keys*each)
 	require.Len(t, w.engine.runs, keys)
-	require.Len(t, w.engine.claims, keys, "whose a key is, is asked once")
+	claims := len(w.engine.claims)
+	require.Less(t, claims, keys*20, "whose a key is, is asked a few times: until its incident runs")
 	for id, run := range w.engine.runs {
 		require.Equal(t, 1, run.starts)
 		require.Len(t, run.reports, each)
