@@ -374,7 +374,7 @@ func (r *incident) launch(ctx workflow.Context, w plan.Wave, run WaveRun, more f
 	}
 	n := begun.Wave.N
 	if w.List != "" {
-		r.st.Mass.Waves = append(r.st.Mass.Waves, MassWave{N: n, Items: w.Count, Tally: page.Tally{Items: w.Count}})
+		r.st.Mass.Waves = append(r.st.Mass.Waves, MassWave{N: n, Items: w.Count, Tally: page.Tally{Items: w.Count}, Started: r.clk.Now(ctx)})
 	}
 	for i := range r.st.Plan.Waves {
 		if pw := &r.st.Plan.Waves[i]; pw.Hash == w.Hash {

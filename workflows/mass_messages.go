@@ -72,8 +72,9 @@ type MassWave struct {
 	Items int        `json:"items"`
 	Tally page.Tally `json:"tally"`
 	// List is set when it has ended: its rows at their end.
-	List   string `json:"list,omitempty"`
-	Pulled int    `json:"pulled,omitempty"`
+	List    string    `json:"list,omitempty"`
+	Pulled  int       `json:"pulled,omitempty"`
+	Started time.Time `json:"started,omitzero"`
 }
 
 // A MassLeft is rows that no wave moves.
