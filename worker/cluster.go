@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -30,6 +31,11 @@ func Cluster(ctx context.Context, o cli.WorkerOptions, io cli.IOStreams) error {
 	if r.Config.Temporal.Versioning {
 		if r.build = o.Build; r.build == "" {
 			return cli.Failed("no-build", "set temporal.versioning: false in rekey.yaml", "the name of this build cannot be told")
+		}
+	}
+	if r.Lab != nil {
+		if err := r.Lab.Register(ctx, os.Getpid()); err != nil {
+			return fmt.Errorf("the lab does not answer: %w", err)
 		}
 	}
 	// Workflows on the queue of holds go on with any build at once; the others wait

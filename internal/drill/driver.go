@@ -2,106 +2,108 @@ package drill
 
 import (
 	"context"
-	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"go.temporal.io/api/serviceerror"
-	"go.temporal.io/sdk/client"
 
 	"rekey/internal/api"
-	"rekey/internal/codec"
-	"rekey/internal/codec/keyring"
 	"rekey/internal/lab/scenario"
-	"rekey/internal/people"
-	"rekey/internal/statement"
-	"rekey/internal/temporalx"
 	"rekey/internal/view"
 	"rekey/workflows"
 )
 
-// driver moves the world.
+// A Script is one incident of a session.
+type Script struct {
+	// Reports are made one after another before the clock moves; the first opens the
+	// incident.
+	Reports []scenario.Report
+	// Until ends it; nil: at End.
+	Until func(v view.Incident, now time.Time) bool
+	// End is when it is over at the latest, in the world's time.
+	End time.Time
+}
+
+// driver moves the world while one incident is played.
 type driver struct {
-	w         *world
-	api       *caller
-	temporal  client.Client
-	ids       map[string]string // actor -> identity file
+	*Session
+	script    Script
 	incident  string
-	now, end  time.Time
-	tick      int64
-	opened    map[string]time.Time // approval -> first seen
+	late      []late               // reports that come in its course
+	opened    map[string]time.Time // approval or step -> first seen
 	acted     map[string]bool      // person/approval
 	phase     string
 	told      map[string]bool
+	counts    string
+	scopes    int // workflows that read pages, as far as they were seen
 	stallFrom time.Time
+	moved     string        // what showed last that something happens
 	view      view.Incident // as of the last look
 	why       string        // what did not come to rest at the last look
-	busy      string        // the workflow that was busy then
-	short     int           // looks since that asked it alone
 }
 
-// stallLimit is how long (by the wall clock) nothing may become quiet before the
-// drill is an error: a restart with its heartbeat time-out takes some ten seconds, on a
-// machine that works on thirty other things a minute.
+// late is a report that is made at a time.
+type late struct {
+	at     time.Time
+	what   string
+	report scenario.Report
+	made   bool
+}
+
+// stallLimit is how long (by the wall clock) nothing may happen at all, and nothing
+// become quiet, before the drill is an error: a restart with its heartbeat time-out
+// takes some ten seconds, on a machine that works on thirty other things a minute.
 const stallLimit = 3 * time.Minute
 
-func newDriver(w *world, ids map[string]string) *driver {
-	t0 := w.d.T0(time.Time{})
-	horizon := time.Duration(w.d.Clock.Horizon)
-	if horizon == 0 {
-		horizon = 96 * time.Hour
+func (s *Session) newDriver(sc Script) *driver {
+	d := &driver{
+		Session: s, script: sc, opened: map[string]time.Time{}, acted: map[string]bool{}, told: map[string]bool{}, stallFrom: time.Now(),
 	}
-	return &driver{
-		w: w, api: newAPI(w.http, filepath.Join(w.dir, "data")), ids: ids, now: t0, end: t0.Add(horizon),
-		opened: map[string]time.Time{}, acted: map[string]bool{}, told: map[string]bool{}, stallFrom: time.Now(),
+	for _, f := range s.w.d.Faults {
+		if f.Report != nil && (f.What == "scope-change" || f.What == "second-trigger") {
+			d.late = append(d.late, late{at: f.At.Time.Resolve(s.t0), what: f.What, report: *f.Report})
+		}
 	}
+	return d
 }
 
-// connect waits for rekey and opens the driver's own Temporal client: the clock
-// of workflows is read and moved there.
-func (d *driver) connect(ctx context.Context) error {
-	d.w.mu.Lock()
-	done := d.w.done
-	d.w.mu.Unlock()
-	if err := d.w.until(ctx, done, func() bool { return d.api.ready(ctx) }); err != nil {
-		return fmt.Errorf("rekey did not start, see %s: %w", filepath.Join(d.w.dir, "engine.log"), err)
+// Play plays one incident to its end.
+func (s *Session) Play(ctx context.Context, sc Script) (*Played, error) {
+	d := s.newDriver(sc)
+	for _, rep := range sc.Reports {
+		if err := d.report(ctx, rep); err != nil {
+			return nil, err
+		}
 	}
-	data := filepath.Join(d.w.dir, "data")
-	keys, err := keyring.Open(keyring.Options{Dir: filepath.Join(data, "keys", "codec")})
-	if err != nil {
-		return err
+	if err := d.play(ctx); err != nil {
+		return nil, err
 	}
-	token, err := temporalx.ReadToken(data)
-	if err != nil {
-		return err
-	}
-	d.temporal, err = temporalx.Dial(ctx, temporalx.Options{
-		Address: d.w.temporal, Namespace: Namespace, Token: token, Identity: "rekey-drill-driver",
-		DataConverter: codec.NewDataConverter(keys), FailureConverter: codec.NewFailureConverter(keys),
-	})
-	return err
+	return d.result(ctx)
 }
 
-// report makes the scenario's report.
-func (d *driver) report(ctx context.Context) error {
-	rep := d.w.d.Trigger.Report
+// report makes a report of the scenario. All of a drill are about one incident.
+func (d *driver) report(ctx context.Context, rep scenario.Report) error {
+	d.reports++
 	req := api.ReportRequest{
 		Provider: rep.Provider, Kind: rep.Kind, Account: d.w.account, KeyID: d.w.id(rep.Key), Source: rep.Source, Confidence: rep.Confidence,
-		Severity: rep.Severity, Reason: rep.Reason, PlaybookName: rep.Playbook, Nonce: fmt.Sprintf("drill-%s-%d-1", d.w.d.Name, d.w.d.Seed),
+		Severity: rep.Severity, Reason: rep.Reason, Exposure: rep.Exposure, PlaybookName: rep.Playbook, Nonce: fmt.Sprintf("drill-%s-%d-%d", d.w.d.Name, d.w.d.Seed, d.reports),
 	}
-	if strings.Contains(rep.Playbook, "/") {
+	switch {
+	case strings.Contains(rep.Playbook, "/"):
 		text, err := os.ReadFile(rep.Playbook)
 		if err != nil {
 			return fmt.Errorf("the scenario's playbook: %w", err)
 		}
 		req.Playbook, req.PlaybookName = string(text), ""
+	case rep.Playbook == "":
+		req.Playbook = d.w.d.Playbook
 	}
 	for _, name := range rep.Evidence {
 		req.Evidence = append(req.Evidence, api.EvidenceFile{Name: name, Data: base64.StdEncoding.EncodeToString([]byte("sample given by " + rep.Source + ": " + name + "\n"))})
@@ -115,54 +117,102 @@ func (d *driver) report(ctx context.Context) error {
 	}
 	var res api.ReportResponse
 	if err := d.api.do(ctx, http.MethodPost, "/api/v1/reports", req, &res); err != nil {
-		return fmt.Errorf("the report was not taken: %w", err)
+		return fmt.Errorf("the report of %s was not taken: %w", rep.Key, err)
+	}
+	d.w.say("%s  reported %s (%s) as %s", d.stamp(), rep.Key, d.w.id(rep.Key), res.Incident)
+	if d.incident != "" && d.incident != res.Incident {
+		return fmt.Errorf("the report of %s opened a second incident %s: a drill plays one, so report a key that is in its scope by then", rep.Key, res.Incident)
 	}
 	d.incident = res.Incident
-	d.w.say("%s  reported %s (%s) as %s", d.stamp(), rep.Key, d.w.id(rep.Key), res.Incident)
 	return nil
 }
 
-// play moves the world until its horizon.
+// play moves the world until the script's end.
 func (d *driver) play(ctx context.Context) error {
-	const shortest, longest = 10 * time.Millisecond, 80 * time.Millisecond // between two looks
-	pause := shortest
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		next, quiet, err := d.look(ctx)
 		if err != nil || !quiet {
-			if time.Since(d.stallFrom) > stallLimit {
-				return fmt.Errorf("nothing came to rest for %s at %s: %w", stallLimit, d.stamp(), errors.Join(err, errors.New(d.why+", see engine.log")))
+			if d.stalled(ctx) {
+				return fmt.Errorf("nothing happened for %s at %s: %w", stallLimit, d.stamp(), errors.Join(err, errors.New(d.why+", see engine.log")))
 			}
 			select {
 			case <-ctx.Done():
-			case <-time.After(pause):
+			case <-time.After(15 * time.Millisecond):
 			}
-			pause = min(pause*3/2, longest)
 			continue
 		}
-		d.stallFrom, pause = time.Now(), shortest
+		d.stallFrom = time.Now()
 		acted, due, err := d.people(ctx)
 		if err != nil {
 			continue // rekey is down for a moment: the next look tells
 		}
-		if acted {
+		made, later, err := d.reportLate(ctx)
+		if err != nil {
+			return err
+		}
+		if acted || made {
 			continue
 		}
-		if !due.IsZero() && (next.IsZero() || due.Before(next)) {
-			next = due
+		if d.script.Until != nil && d.script.Until(d.view, d.now) {
+			return nil
 		}
-		if next.IsZero() || next.After(d.end) {
-			next = d.end
+		for _, t := range []time.Time{due, later} {
+			if !t.IsZero() && (next.IsZero() || t.Before(next)) {
+				next = t
+			}
 		}
-		if !d.now.Before(d.end) {
+		if next.IsZero() || next.After(d.script.End) {
+			next = d.script.End
+		}
+		if !d.now.Before(d.script.End) {
 			return nil
 		}
 		if err := d.move(ctx, next); err != nil {
 			d.w.say("%s  clock: %v", d.stamp(), err)
 		}
 	}
+}
+
+// stalled tells whether nothing has happened for long: no workflow became quiet, and
+// the lab got no call either. A pass over many rows is busy for minutes.
+func (d *driver) stalled(ctx context.Context) bool {
+	if time.Since(d.stallFrom) < stallLimit {
+		return false
+	}
+	clock, err := d.w.lab.Now(ctx)
+	if err != nil {
+		return true
+	}
+	moved := fmt.Sprint(clock.Calls)
+	if moved == d.moved {
+		return true
+	}
+	d.moved, d.stallFrom = moved, time.Now()
+	return false
+}
+
+// reportLate makes the reports that are due, and tells when the next one is.
+func (d *driver) reportLate(ctx context.Context) (made bool, next time.Time, err error) {
+	for i := range d.late {
+		l := &d.late[i]
+		switch {
+		case l.made:
+		case d.now.Before(l.at):
+			if next.IsZero() || l.at.Before(next) {
+				next = l.at
+			}
+		default:
+			d.w.say("%s  %s", d.stamp(), l.what)
+			if err := d.report(ctx, l.report); err != nil {
+				return made, next, err
+			}
+			l.made, made = true, true
+		}
+	}
+	return made, next, nil
 }
 
 // move sets the world's clock, the lab first: what happens there meanwhile is in
@@ -175,15 +225,38 @@ func (d *driver) move(ctx context.Context, to time.Time) error {
 		d.now = to
 	}
 	d.tick++
-	for _, id := range d.open() {
-		if err := d.temporal.SignalWorkflow(ctx, id, "", workflows.SignalClock, workflows.ClockTick{Now: d.now, Seq: d.tick}); err != nil && !gone(err) {
+	return d.each(d.open(), func(id string) error {
+		if err := d.signal(ctx, id); err != nil && !gone(err) {
 			return fmt.Errorf("tick %s: %w", id, err)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
-// open lists the workflows of the incident that run, as its last view says.
+func (d *driver) signal(ctx context.Context, id string) error {
+	return d.temporal.SignalWorkflow(ctx, id, "", workflows.SignalClock, workflows.ClockTick{Now: d.now, Seq: d.tick})
+}
+
+// each calls f for every id, some at once: an incident of many small waves has many
+// workflows.
+func (d *driver) each(ids []string, f func(id string) error) error {
+	const atOnce = 8
+	errs := make([]error, len(ids))
+	room := make(chan struct{}, atOnce)
+	var wg sync.WaitGroup
+	for i, id := range ids {
+		room <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-room }()
+			errs[i] = f(id)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// open lists the workflows of the incident that run, as its last view says, and those
+// that read its pages.
 func (d *driver) open() []string {
 	var out []string
 	if d.view.State != "all-clear" {
@@ -199,6 +272,9 @@ func (d *driver) open() []string {
 			}
 		}
 	}
+	for n := range d.scopes {
+		out = append(out, workflows.ScopeID(d.incident, n+1))
+	}
 	return out
 }
 
@@ -212,40 +288,20 @@ func gone(err error) bool {
 // It asks twice: a message between two workflows that was under way the first time
 // has arrived by the second.
 func (d *driver) look(ctx context.Context) (next time.Time, quiet bool, err error) {
-	if id := d.busy; id != "" && d.short < 2 { // it alone tells that nothing rests yet
-		if st, err := d.clock(ctx, id); err == nil && st.Busy {
-			d.short++
-			return next, false, nil
-		}
-	}
-	d.busy, d.short = "", 0
 	if d.view, err = d.api.show(ctx, d.incident); err != nil {
 		return next, false, err
 	}
 	if err := d.tell(ctx); err != nil {
 		return next, false, err
 	}
+	if err := d.findScopes(ctx); err != nil {
+		return next, false, err
+	}
 	var last map[string]workflows.ClockState
 	for range 2 {
-		states := map[string]workflows.ClockState{}
-		for _, id := range d.open() {
-			st, err := d.clock(ctx, id)
-			if err != nil {
-				return next, false, err
-			}
-			if st.Busy {
-				d.busy, d.why = id, id+" is busy"
-				return next, false, nil
-			}
-			if st.Now.Before(d.now) {
-				// It was started, or restarted, since the last tick.
-				d.why = id + " has not seen the last tick"
-				return next, false, d.temporal.SignalWorkflow(ctx, id, "", workflows.SignalClock, workflows.ClockTick{Now: d.now, Seq: d.tick})
-			}
-			states[id] = st
-			if !st.Wake.IsZero() && (next.IsZero() || st.Wake.Before(next)) {
-				next = st.Wake
-			}
+		states, quiet, err := d.ask(ctx)
+		if err != nil || !quiet {
+			return next, false, err
 		}
 		if last != nil && !same(last, states) {
 			d.why = "states still change"
@@ -253,9 +309,17 @@ func (d *driver) look(ctx context.Context) (next time.Time, quiet bool, err erro
 		}
 		last = states
 	}
+	for _, st := range last {
+		if !st.Wake.IsZero() && (next.IsZero() || st.Wake.Before(next)) {
+			next = st.Wake
+		}
+	}
 	// What was started meanwhile was not asked yet.
 	before := d.open()
 	if d.view, err = d.api.show(ctx, d.incident); err != nil {
+		return next, false, err
+	}
+	if err := d.findScopes(ctx); err != nil {
 		return next, false, err
 	}
 	if !slices.Equal(before, d.open()) {
@@ -265,16 +329,57 @@ func (d *driver) look(ctx context.Context) (next time.Time, quiet bool, err erro
 	return next, true, nil
 }
 
-// clock asks a workflow what it waits for.
-func (d *driver) clock(ctx context.Context, id string) (workflows.ClockState, error) {
-	ask, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	var st workflows.ClockState
-	ans, err := d.temporal.QueryWorkflow(ask, id, "", workflows.QueryClock)
-	if err == nil {
-		err = ans.Get(&st)
+// ask asks every open workflow for its clock, some at once.
+func (d *driver) ask(ctx context.Context) (map[string]workflows.ClockState, bool, error) {
+	var mu sync.Mutex
+	states := map[string]workflows.ClockState{}
+	quiet := true
+	err := d.each(d.open(), func(id string) error {
+		ask, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		ans, err := d.temporal.QueryWorkflow(ask, id, "", workflows.QueryClock)
+		if err != nil {
+			return err
+		}
+		var st workflows.ClockState
+		if err := ans.Get(&st); err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		states[id] = st
+		switch {
+		case st.Busy:
+			d.why, quiet = id+" is busy", false
+		case st.Now.Before(d.now):
+			// It was started, or restarted, since the last tick; or it has ended and will
+			// never see one.
+			if err := d.signal(ctx, id); err != nil && !gone(err) {
+				return err
+			} else if err == nil {
+				d.why, quiet = id+" has not seen the last tick", false
+				return nil
+			}
+			delete(states, id)
+		}
+		return nil
+	})
+	return states, quiet, err
+}
+
+// findScopes looks for workflows that read the pages of a large incident: they are
+// numbered, and nothing in the view tells of them.
+func (d *driver) findScopes(ctx context.Context) error {
+	for {
+		_, err := d.temporal.DescribeWorkflowExecution(ctx, workflows.ScopeID(d.incident, d.scopes+1), "")
+		if gone(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		d.scopes++
 	}
-	return st, err
 }
 
 func same(a, b map[string]workflows.ClockState) bool {
@@ -288,142 +393,4 @@ func same(a, b map[string]workflows.ClockState) bool {
 		}
 	}
 	return true
-}
-
-// people lets everybody do what the scenario says they do, and tells when the next
-// of them is due.
-func (d *driver) people(ctx context.Context) (acted bool, due time.Time, err error) {
-	for _, a := range d.view.Approvals {
-		if a.State != "open" {
-			continue
-		}
-		if _, ok := d.opened[a.ID]; !ok {
-			d.opened[a.ID] = d.now
-			d.w.say("%s  vote %s asked (%d of %v): %s", d.stamp(), a.ID, a.Needed, a.Roles, a.What)
-		}
-		for _, p := range d.w.d.People {
-			key := p.Actor + "/" + a.ID
-			role := common(p.Roles, a.Roles)
-			if p.On != "approval" || d.acted[key] || role == "" {
-				continue
-			}
-			at := d.opened[a.ID].Add(time.Duration(p.After))
-			if d.now.Before(at) {
-				if due.IsZero() || at.Before(due) {
-					due = at
-				}
-				continue
-			}
-			if err := d.vote(ctx, p, role, a); err != nil {
-				return acted, due, err
-			}
-			d.acted[key], acted = true, true
-		}
-	}
-	return acted, due, nil
-}
-
-func (d *driver) vote(ctx context.Context, p scenario.Person, role string, a view.Approval) error {
-	action := p.Do
-	if action == "" {
-		action = statement.Approve
-	}
-	key, err := people.LoadIdentity(d.ids[p.Actor])
-	if err != nil {
-		return err
-	}
-	signed, err := d.sign(key, statement.Statement{Action: action, Actor: p.Actor, Role: role, WaveHash: a.WaveHash, Approval: a.ID, Text: "drill"})
-	if err != nil {
-		return err
-	}
-	var dec workflows.Decision
-	err = d.api.do(ctx, http.MethodPost, "/api/v1/incidents/"+d.incident+"/statements", signed, &dec)
-	if body, no := refused(err); no {
-		d.w.say("%s  %s may not %s %s: %s", d.stamp(), p.Actor, action, a.ID, body.Message)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	d.w.say("%s  %s (%s) %ss %s: %d of %d", d.stamp(), p.Actor, role, action, a.ID, dec.Votes, dec.Needed)
-	return nil
-}
-
-func (d *driver) sign(key ed25519.PrivateKey, s statement.Statement) (statement.Signed, error) {
-	s.Incident, s.Method = d.incident, people.MethodCLIKey
-	s.Nonce = fmt.Sprintf("%s-%s-%s-%d", s.Actor, s.Approval, s.Action, time.Now().UnixNano())
-	s.Issued, s.Expires = d.now, d.now.Add(10*time.Minute)
-	return statement.Sign(s, key)
-}
-
-func common(a, b []string) string {
-	for _, r := range a {
-		if slices.Contains(b, r) {
-			return r
-		}
-	}
-	return ""
-}
-
-// tell narrates what changed, and tells the lab which phase it is.
-func (d *driver) tell(ctx context.Context) error {
-	v := d.view
-	if v.Phase != d.phase {
-		d.phase = v.Phase
-		d.w.say("%s  phase %s: %d items in scope, %d open", d.stamp(), v.Phase, v.Totals.Items, v.Totals.Open)
-		if err := d.w.lab.EnterPhase(ctx, v.Phase); err != nil {
-			return fmt.Errorf("lab: %w", err)
-		}
-	}
-	once := func(key, format string, args ...any) {
-		if !d.told[key] {
-			d.told[key] = true
-			d.w.say("%s  "+format, append([]any{d.stamp()}, args...)...)
-		}
-	}
-	for _, it := range v.Items {
-		if it.Rule != "" {
-			once(it.FP+"/rule/"+it.Rule, "%s: %s (rule %s)", d.name(it), it.Strategy, it.Rule)
-		}
-		if it.Death.LastAlive != "" && it.Death.State == "alive" {
-			once(it.FP+"/alive/"+it.Death.Rung, "%s is STILL ALIVE after the provider's yes", d.name(it))
-		}
-		if it.Death.Rung != "" {
-			once(it.FP+"/rung/"+it.Death.Rung, "%s: rung %s", d.name(it), it.Death.Rung)
-		}
-		if it.Death.State == "dead" {
-			once(it.FP+"/dead/"+it.Death.Rung, "%s proven dead: %d refusals, grade %s", d.name(it), it.Death.Refusals, it.Death.Grade)
-		}
-		if it.Adoption.NewKeyID != "" {
-			once(it.FP+"/new", "%s: replacement %s", d.name(it), it.Adoption.NewKeyID)
-		}
-		if it.Adoption.State == "adopted" {
-			once(it.FP+"/adopted", "%s: replacement adopted by %d of %d dependents", d.name(it), it.Adoption.CutOver, it.Adoption.Dependents)
-		}
-		if it.EndState != "" {
-			once(it.FP+"/end", "%s: %s", d.name(it), it.EndState)
-		}
-	}
-	for _, h := range v.NeedsHuman {
-		if h.State == "open" {
-			once("human/"+h.ID, "a person is asked (%s): %s", h.Owner, h.What)
-		}
-	}
-	return nil
-}
-
-// name calls an item as the scenario does.
-func (d *driver) name(it view.Item) string {
-	for alias, id := range d.w.info.Aliases {
-		if id == it.KeyID {
-			return alias
-		}
-	}
-	return "attacker's " + it.Short
-}
-
-// stamp is the world's time since the trigger.
-func (d *driver) stamp() string {
-	t := d.now.Sub(d.w.d.T0(time.Time{})).Round(time.Second)
-	return fmt.Sprintf("T0+%02d:%02d:%02d", int(t.Hours()), int(t.Minutes())%60, int(t.Seconds())%60)
 }

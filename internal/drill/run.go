@@ -1,23 +1,19 @@
 package drill
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"rekey/drills"
-	"rekey/internal/audit"
 	"rekey/internal/cli"
 	"rekey/internal/drill/judge"
 	"rekey/internal/fsx"
 	"rekey/internal/lab/scenario"
 	"rekey/internal/secret"
-	"rekey/internal/view"
 )
 
 // Run plays a drill and judges it.
@@ -26,8 +22,11 @@ func Run(ctx context.Context, o cli.DrillOptions, io cli.IOStreams) (cli.DrillSe
 	if err != nil {
 		return cli.DrillSession{}, err
 	}
-	if err := d.Unsupported(map[string]bool{scenario.PartLab: true}); err != nil {
+	if err := d.Unsupported(map[string]bool{scenario.PartLab: true, scenario.PartDriver: true}); err != nil {
 		return cli.DrillSession{}, cli.Usage("take the fault out, or use a build that has it", "%v", err)
+	}
+	if err := playable(d); err != nil {
+		return cli.DrillSession{}, cli.Usage("take the person out, or use a build that plays it", "%v", err)
 	}
 	off := ""
 	if o.Control != "" {
@@ -46,28 +45,23 @@ func Run(ctx context.Context, o cli.DrillOptions, io cli.IOStreams) (cli.DrillSe
 	}
 	say := func(format string, args ...any) { fmt.Fprintf(io.Err, format+"\n", args...) }
 	say("drill %s, seed %d, in %s", d.Name, d.Seed, dir)
-	w, err := newWorld(dir, d, o.Scale, off, say)
-	if err != nil {
-		return cli.DrillSession{}, err
-	}
 	began := time.Now()
-	stopLab, err := w.startLab(ctx, source)
-	if err != nil {
-		return cli.DrillSession{}, err
+	s, err := Open(ctx, SessionOptions{Dir: dir, Drill: d, Source: source, Scale: o.Scale, Off: off, Say: say})
+	var res cli.DrillResult
+	if err == nil {
+		res, err = s.drill(ctx, o, began)
 	}
-	p := &played{world: w, stopLab: stopLab, began: began, opts: o}
-	res, err := p.play(ctx)
 	if err != nil {
-		p.stop()
+		s.Stop()
 		return cli.DrillSession{}, fmt.Errorf("drill %s: %w (files in %s)", d.Name, err, dir)
 	}
 	if !o.Keep {
-		p.stop()
+		s.Stop()
 		return cli.DrillSession{Result: res}, nil
 	}
 	return cli.DrillSession{Result: res, Keep: func(ctx context.Context) error {
 		<-ctx.Done()
-		p.stop()
+		s.Stop()
 		return nil
 	}}, nil
 }
@@ -103,117 +97,41 @@ func directory(o cli.DrillOptions, name string) (string, error) {
 	return dir, fsx.MkdirPrivate(dir)
 }
 
-// played is a drill that runs, or has run.
-type played struct {
-	world   *world
-	stopLab func()
-	began   time.Time
-	opts    cli.DrillOptions
-	cancel  context.CancelFunc
-}
-
-func (p *played) stop() {
-	if p.cancel != nil {
-		p.cancel()
+// drill plays the session's scenario and judges it: by what rekey shows and has
+// sealed, and by what the lab has seen.
+func (s *Session) drill(ctx context.Context, o cli.DrillOptions, began time.Time) (cli.DrillResult, error) {
+	d := s.w.d
+	horizon := time.Duration(d.Clock.Horizon)
+	if horizon == 0 {
+		horizon = 96 * time.Hour
 	}
-	p.world.stopEngine()
-	p.stopLab()
-}
-
-func (p *played) play(ctx context.Context) (cli.DrillResult, error) {
-	w := p.world
-	ids, err := w.configure()
+	p, err := s.Play(ctx, Script{Reports: append([]scenario.Report{d.Trigger.Report}, d.Trigger.Also...), End: s.t0.Add(horizon)})
 	if err != nil {
 		return cli.DrillResult{}, err
 	}
-	if err := w.startEngine(ctx); err != nil {
-		return cli.DrillResult{}, err
-	}
-	sup, cancel := context.WithCancel(ctx)
-	p.cancel = cancel
-	go w.supervise(sup)
-	d := newDriver(w, ids)
-	if err := d.connect(ctx); err != nil {
-		return cli.DrillResult{}, err
-	}
-	defer d.temporal.Close()
-	if err := d.report(ctx); err != nil {
-		return cli.DrillResult{}, err
-	}
-	if err := d.play(ctx); err != nil {
-		return cli.DrillResult{}, err
-	}
-	return p.judge(ctx, d)
-}
-
-// judge collects what everybody has to say: rekey its view and its bundle, the lab
-// the truth.
-func (p *played) judge(ctx context.Context, d *driver) (cli.DrillResult, error) {
-	w := p.world
-	final, err := d.api.show(ctx, d.incident)
-	if err != nil {
-		return cli.DrillResult{}, err
-	}
-	var bundle []byte
-	if err := d.api.do(ctx, http.MethodGet, "/api/v1/incidents/"+d.incident+"/bundle", nil, &bundle); err != nil {
-		return cli.DrillResult{}, fmt.Errorf("bundle: %w", err)
-	}
-	path := filepath.Join(w.dir, d.incident+".zip")
-	if err := fsx.WriteAtomic(path, bundle); err != nil {
-		return cli.DrillResult{}, err
-	}
-	rd := bytes.NewReader(bundle)
-	opened, err := audit.Open(rd, rd.Size())
-	if err != nil {
-		return cli.DrillResult{}, fmt.Errorf("bundle: %w", err)
-	}
-	events, _, err := opened.Events()
-	if err != nil {
-		return cli.DrillResult{}, err
-	}
-	page, err := opened.File("report.html")
-	if err != nil {
-		return cli.DrillResult{}, err
-	}
-	html := filepath.Join(w.dir, d.incident+".html")
-	if err := fsx.WriteAtomic(html, page); err != nil {
-		return cli.DrillResult{}, err
-	}
-	oracle, err := w.lab.Oracle(ctx)
+	oracle, err := s.w.lab.Oracle(ctx)
 	if err != nil {
 		return cli.DrillResult{}, fmt.Errorf("oracle: %w", err)
 	}
 	in := judge.Input{
-		Drill: w.d, Control: p.opts.Control, Final: final, Events: events, Oracle: oracle, Bundle: bundle,
-		Data: filepath.Join(w.dir, "data"), Logs: []string{filepath.Join(w.dir, "engine.log"), filepath.Join(w.dir, "lab.log")},
+		Drill: d, Control: o.Control, Final: p.Final, Events: p.Events, Oracle: oracle, Bundle: p.Bundle,
+		Data: filepath.Join(s.w.dir, "data"), Logs: s.Logs(),
 	}
 	for _, k := range oracle.Keys {
-		name := k.Alias
-		if name == "" {
-			name = k.ID
-		}
-		if s, err := w.lab.Secret(ctx, name); err == nil {
-			v := secret.New([]byte(s.SecretKey))
+		if got, err := s.w.lab.Secret(ctx, k.ID); err == nil {
+			v := secret.New([]byte(got.SecretKey))
 			in.Secrets = append(in.Secrets, v.Reveal())
 		}
 	}
 	v := judge.Judge(in)
-	return p.result(d, v, final, path, html), nil
-}
-
-func (p *played) result(d *driver, v judge.Verdict, final view.Incident, bundle, html string) cli.DrillResult {
-	w := p.world
-	w.mu.Lock()
-	kills := w.kills
-	w.mu.Unlock()
 	res := cli.DrillResult{
-		Schema: cli.SchemaDrill, Drill: w.d.Name, Seed: w.d.Seed, Scale: w.scale, Result: v.Result, Control: v.Control,
-		Incidents: []string{d.incident}, VirtualMs: d.now.Sub(w.d.T0(time.Time{})).Milliseconds(), WallMs: time.Since(p.began).Milliseconds(),
-		Expectations: v.Expectations, Invariants: v.Invariants, Effects: v.Effects, Kills: kills,
-		Data: w.dir, Bundle: bundle, Report: html, TemporalUI: "rekey up --config " + w.config(),
+		Schema: cli.SchemaDrill, Drill: d.Name, Seed: d.Seed, Scale: s.w.scale, Result: v.Result, Control: v.Control,
+		Incidents: []string{p.ID}, VirtualMs: s.now.Sub(s.t0).Milliseconds(), WallMs: time.Since(began).Milliseconds(),
+		Expectations: v.Expectations, Invariants: v.Invariants, Effects: v.Effects, Kills: s.Starts(),
+		Data: s.w.dir, Bundle: p.BundlePath, Report: p.Report, TemporalUI: "rekey up --config " + s.w.config(),
 	}
-	if p.opts.Keep {
-		res.TemporalUI = final.Links["temporal"]
+	if o.Keep {
+		res.TemporalUI = p.Final.Links["temporal"]
 	}
-	return res
+	return res, nil
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -59,12 +60,22 @@ type world struct {
 	provider, account string
 	http, temporal    string
 	env               []string
+	split             *Split
 
 	mu     sync.Mutex
-	engine *exec.Cmd
-	done   chan struct{} // closed when the engine's process has ended
+	procs  []*proc // rekey, in the order of their start
 	kills  int
 	ending bool
+}
+
+// proc is one process of rekey, started again whenever it ends.
+type proc struct {
+	name string // of its log file
+	role string // under which the lab may kill it; empty: it tells the lab itself, or never dies
+	exe  string
+	args []string
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
 }
 
 // newWorld lays out the directory of a drill.
@@ -94,7 +105,7 @@ func (w *world) startLab(ctx context.Context, source []byte) (stop func(), err e
 	if err := fsx.WriteAtomic(file, source); err != nil {
 		return nil, err
 	}
-	cmd, closeLog, err := w.process(ctx, "lab.log", []string{fmt.Sprintf("%s=%d", EnvLabScale, w.scale)}, "lab", "--dir", w.dir, "--scenario", file)
+	cmd, closeLog, err := w.process(ctx, "lab.log", []string{fmt.Sprintf("%s=%d", EnvLabScale, w.scale)}, w.exe, "lab", "--dir", w.dir, "--scenario", file)
 	if err != nil {
 		return nil, err
 	}
@@ -142,6 +153,14 @@ func (w *world) startLab(ctx context.Context, source []byte) (stop func(), err e
 func (w *world) configure() (map[string]string, error) {
 	identities := map[string]string{}
 	folk := map[string]any{}
+	roles := map[string][]string{}
+	for _, p := range w.d.People {
+		for _, r := range p.Roles {
+			if !slices.Contains(roles[p.Actor], r) {
+				roles[p.Actor] = append(roles[p.Actor], r)
+			}
+		}
+	}
 	for _, p := range w.d.People {
 		if _, ok := identities[p.Actor]; ok {
 			continue
@@ -162,7 +181,7 @@ func (w *world) configure() (map[string]string, error) {
 			return nil, err
 		}
 		identities[p.Actor] = path
-		folk[p.Actor] = map[string]any{"roles": p.Roles, "cli_key_file": path + ".pub"}
+		folk[p.Actor] = map[string]any{"roles": roles[p.Actor], "cli_key_file": path + ".pub"}
 	}
 	if err := w.writeEstate(); err != nil {
 		return nil, err
@@ -186,7 +205,7 @@ func (w *world) configure() (map[string]string, error) {
 	cfg := map[string]any{
 		"data":      filepath.Join(w.dir, "data"),
 		"listen":    map[string]any{"http": at[0], "temporal": at[1], "ui": at[2], "metrics": at[3]},
-		"temporal":  map[string]any{"namespace": Namespace},
+		"temporal":  map[string]any{"namespace": Namespace, "versioning": false},
 		"audit":     map[string]any{"origin": "drill.invalid/rekey"},
 		"people":    folk,
 		"providers": map[string]any{w.provider: map[string]any{w.account: account}},
@@ -221,34 +240,56 @@ func (w *world) writeEstate() error {
 	return fsx.WriteAtomic(filepath.Join(w.dir, "estate.yaml"), b)
 }
 
-// startEngine starts rekey and keeps it up: when the lab kills it, it is started
-// again, as a supervisor would.
+// startEngine starts rekey: one process with everything in it, or its parts.
 func (w *world) startEngine(ctx context.Context) error {
-	cmd, closeLog, err := w.process(ctx, "engine.log", w.env, "up", "--config", w.config(), "--log-level", "info")
+	if w.split != nil {
+		return w.startSplit(ctx)
+	}
+	return w.start(ctx, &proc{name: "engine", exe: w.exe, args: []string{"up", "--config", w.config(), "--log-level", "info"}})
+}
+
+// start starts a process of rekey and keeps it up: when it is killed it is started
+// again, as a supervisor would.
+func (w *world) start(ctx context.Context, p *proc) error {
+	if err := w.run(ctx, p); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.procs = append(w.procs, p)
+	w.mu.Unlock()
+	go w.supervise(ctx, p)
+	return nil
+}
+
+func (w *world) run(ctx context.Context, p *proc) error {
+	cmd, closeLog, err := w.process(ctx, p.name+".log", w.env, p.exe, p.args...)
 	if err != nil {
 		return err
 	}
 	if err := cmd.Start(); err != nil {
 		closeLog()
-		return fmt.Errorf("start rekey: %w", err)
+		return fmt.Errorf("start %s: %w", p.name, err)
 	}
 	done := make(chan struct{})
 	w.mu.Lock()
-	w.engine, w.done = cmd, done
+	p.cmd, p.done = cmd, done
 	w.mu.Unlock()
 	go func() {
 		_ = cmd.Wait()
 		closeLog()
 		close(done)
 	}()
-	return nil
+	if p.role == "" {
+		return nil
+	}
+	return w.lab.RegisterAs(ctx, p.role, cmd.Process.Pid)
 }
 
-// supervise restarts rekey whenever it ends before the drill does.
-func (w *world) supervise(ctx context.Context) {
+// supervise restarts a process whenever it ends before the drill does.
+func (w *world) supervise(ctx context.Context, p *proc) {
 	for {
 		w.mu.Lock()
-		done := w.done
+		done := p.done
 		w.mu.Unlock()
 		select {
 		case <-ctx.Done():
@@ -264,40 +305,42 @@ func (w *world) supervise(ctx context.Context) {
 		if ending {
 			return
 		}
-		w.say("rekey was killed; starting it again")
-		if err := w.startEngine(ctx); err != nil {
-			w.say("rekey does not start again: %v", err)
+		w.say("%s was killed; starting it again", p.name)
+		if err := w.run(ctx, p); err != nil {
+			w.say("%s does not start again: %v", p.name, err)
 			return
 		}
 	}
 }
 
-// stopEngine ends rekey in order.
+// stopEngine ends rekey in order, the last process first.
 func (w *world) stopEngine() {
 	w.mu.Lock()
 	w.ending = true
-	cmd, done := w.engine, w.done
+	procs := slices.Clone(w.procs)
 	w.mu.Unlock()
-	if cmd == nil {
-		return
-	}
-	_ = cmd.Process.Signal(os.Interrupt)
-	select {
-	case <-done:
-	case <-time.After(45 * time.Second):
-		_ = cmd.Process.Kill()
-		<-done
+	for _, p := range slices.Backward(procs) {
+		w.mu.Lock()
+		cmd, done := p.cmd, p.done
+		w.mu.Unlock()
+		_ = cmd.Process.Signal(os.Interrupt)
+		select {
+		case <-done:
+		case <-time.After(45 * time.Second):
+			_ = cmd.Process.Kill()
+			<-done
+		}
 	}
 }
 
 // process prepares a child that writes to a log file of the drill.
-func (w *world) process(ctx context.Context, log string, env []string, args ...string) (*exec.Cmd, func(), error) {
+func (w *world) process(ctx context.Context, log string, env []string, exe string, args ...string) (*exec.Cmd, func(), error) {
 	f, err := os.OpenFile(filepath.Join(w.dir, log), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, nil, err
 	}
 	// Not bound to ctx: a child that is ended in order tells more than a killed one.
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), w.exe, args...) //nolint:gosec // our own binary
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), exe, args...) //nolint:gosec // our own binary, or what a test names
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = f, f
 	cmd.Stdin = nil

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"syscall"
 	"time"
 
@@ -29,6 +30,8 @@ func (s *Server) controlHandler() http.Handler {
 	mux.HandleFunc("POST /lab/act", s.act)
 	mux.HandleFunc("POST /lab/edge", s.edge)
 	mux.HandleFunc("POST /lab/engine", s.register)
+	mux.HandleFunc("POST /lab/arm", s.arm)
+	mux.HandleFunc("DELETE /lab/arm", s.disarm)
 	mux.HandleFunc("POST /lab/phase", s.phase)
 	mux.HandleFunc("POST /lab/dependents/{id}/restart", s.restart)
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -62,7 +65,7 @@ func read(rw http.ResponseWriter, r *http.Request, v any) bool {
 }
 
 func (s *Server) clock() control.Clock {
-	out := control.Clock{Now: control.Time{Time: s.w.now()}, Mode: "virtual"}
+	out := control.Clock{Now: control.Time{Time: s.w.now()}, Mode: "virtual", Calls: s.w.sim.Seq()}
 	if s.w.real {
 		out.Mode = "real"
 	}
@@ -187,46 +190,89 @@ func (s *Server) register(rw http.ResponseWriter, r *http.Request) {
 		refuse(rw, http.StatusBadRequest, "no process %d of this user", in.PID)
 		return
 	}
+	if in.Role == "" {
+		in.Role = control.RoleEngine
+	}
 	s.pidMu.Lock()
-	s.pid = in.PID
+	s.pids[in.Role] = in.PID
 	s.pidMu.Unlock()
 	answer(rw, struct{}{})
 }
 
+func (s *Server) arm(rw http.ResponseWriter, r *http.Request) {
+	var in control.Arm
+	if !read(rw, r, &in) {
+		return
+	}
+	if !edgeKnown(in.Edge) || in.Verb == "" || in.Nth < 1 || len(in.Victims) == 0 {
+		refuse(rw, http.StatusBadRequest, "an armed kill has a verb, an edge, a nth from 1 and victims")
+		return
+	}
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	s.w.st.Armed = append(s.w.st.Armed, &armed{Arm: in})
+	s.saved(rw, struct{}{})
+}
+
+func (s *Server) disarm(rw http.ResponseWriter, _ *http.Request) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	n := len(s.w.st.Armed)
+	s.w.st.Armed = nil
+	s.saved(rw, map[string]int{"armed": n})
+}
+
+// saved answers once the change is in world.json.
+func (s *Server) saved(rw http.ResponseWriter, v any) {
+	s.w.dirty = true
+	if err := s.w.save(); err != nil {
+		refuse(rw, http.StatusInternalServerError, "the lab cannot write its files")
+		return
+	}
+	answer(rw, v)
+}
+
+func edgeKnown(edge string) bool {
+	switch edge {
+	case scenario.EdgeBeforeCall, scenario.EdgeAfterCall, scenario.EdgeAfterRecord:
+		return true
+	}
+	return false
+}
+
 // edge kills the engine where the drill says so. The hook then never returns: the process that
-// waits for it is gone.
+// waits for it is gone. Where another process dies the engine goes on.
 func (s *Server) edge(rw http.ResponseWriter, r *http.Request) {
 	var in control.Edge
 	if !read(rw, r, &in) {
 		return
 	}
-	switch in.Edge {
-	case scenario.EdgeBeforeCall, scenario.EdgeAfterCall, scenario.EdgeAfterRecord:
-	default:
+	if !edgeKnown(in.Edge) {
 		refuse(rw, http.StatusBadRequest, "unknown edge %q", in.Edge)
 		return
 	}
 	s.pidMu.Lock()
-	pid := s.pid
+	pids := maps.Clone(s.pids)
 	s.pidMu.Unlock()
 	s.w.mu.Lock()
 	s.w.settle()
-	kill, err := s.w.killAt(in, pid)
+	victims, err := s.w.killAt(in, pids)
 	s.w.mu.Unlock()
-	switch {
-	case err != nil:
-		refuse(rw, http.StatusInternalServerError, "the lab cannot write its files")
-	case !kill:
-		answer(rw, struct{}{})
-	case pid == 0:
-		refuse(rw, http.StatusConflict, "worker-kill is due, but no engine has registered its process")
-	default:
+	if err != nil {
+		refuse(rw, http.StatusConflict, "%v", err)
+		return
+	}
+	for _, pid := range victims {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			refuse(rw, http.StatusConflict, "worker-kill is due, but process %d cannot be killed", pid)
+			refuse(rw, http.StatusConflict, "a kill is due, but process %d cannot be killed", pid)
 			return
 		}
-		<-r.Context().Done()
 	}
+	if slices.Contains(victims, pids[control.RoleEngine]) {
+		<-r.Context().Done()
+		return
+	}
+	answer(rw, struct{}{})
 }
 
 // act does what a person does at the provider by hand.

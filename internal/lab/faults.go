@@ -183,26 +183,52 @@ func (w *world) enterPhase(phase string) {
 	}
 }
 
-// killAt tells whether the engine is to die at this edge, and records it. The kill is on disk
-// before it happens, so it happens once, also where the lab dies with the engine.
-func (w *world) killAt(e control.Edge, pid int) (bool, error) {
-	kill, counted := false, false
+// armed is a kill that was asked for in the course of the drill.
+type armed struct {
+	control.Arm
+	Seen int `json:"seen"`
+}
+
+// killAt gives the processes that are to die at this edge, and records it: the drill's kills strike
+// the engine, armed ones whom they name. A kill is on disk before it happens, so it happens once,
+// also where the lab dies with the engine.
+func (w *world) killAt(e control.Edge, pids map[string]int) ([]int, error) {
+	counted := false
+	var victims []string
 	for i, f := range w.drill.Faults {
 		if f.What != "worker-kill" || f.At.Verb != e.Verb || f.At.Edge != e.Edge || f.Key != "" && w.keyID(f.Key) != e.Key {
 			continue
 		}
 		counted = true
 		if w.strikes(i) {
-			kill = true
+			victims = append(victims, control.RoleEngine)
 		}
 	}
-	if !kill {
-		if counted {
-			return false, w.save() // the count survives a lab that dies with the engine
+	w.st.Armed = slices.DeleteFunc(w.st.Armed, func(a *armed) bool {
+		if a.Verb != e.Verb || a.Edge != e.Edge {
+			return false
 		}
-		return false, nil
+		a.Seen++
+		counted, w.dirty = true, true
+		if a.Seen < a.Nth {
+			return false
+		}
+		victims = append(victims, a.Victims...)
+		return true
+	})
+	slices.Sort(victims)
+	var out []int
+	for _, role := range slices.Compact(victims) {
+		pid := pids[role]
+		if pid == 0 {
+			return nil, fmt.Errorf("a kill is due, but no process is registered as %s", role)
+		}
+		out = append(out, pid)
+		w.dirty = true
+		w.st.Kills = append(w.st.Kills, control.Kill{At: control.Time{Time: w.now()}, PID: pid, Role: role, Verb: e.Verb, Edge: e.Edge, Key: e.Key, Incident: e.Incident})
 	}
-	w.dirty = true
-	w.st.Kills = append(w.st.Kills, control.Kill{At: control.Time{Time: w.now()}, PID: pid, Verb: e.Verb, Edge: e.Edge, Key: e.Key, Incident: e.Incident})
-	return true, w.save()
+	if !counted {
+		return nil, nil
+	}
+	return out, w.save() // the count survives a lab that dies with the engine
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -55,4 +56,42 @@ func TestWorkerKill(t *testing.T) {
 	require.Error(t, s.Client().Register(ctx, 1))
 	cancel()
 	require.NoError(t, <-done)
+}
+
+// TestArmedKills: a kill that is asked for strikes once, at the call that is named, and only whom it
+// names; where that is another process the engine goes on.
+func TestArmedKills(t *testing.T) {
+	l := drill(t, "", "")
+	sleeper := func(role string) *exec.Cmd {
+		cmd := exec.CommandContext(t.Context(), "sleep", "600")
+		require.NoError(t, cmd.Start())
+		t.Cleanup(func() { _ = cmd.Process.Kill() })
+		require.NoError(t, l.Control.RegisterAs(t.Context(), role, cmd.Process.Pid))
+		return cmd
+	}
+	server, worker := sleeper("server"), sleeper(control.RoleEngine)
+	at := control.Edge{Verb: "Issue", Edge: control.BeforeCall, Key: "k"}
+	require.NoError(t, l.Control.Arm(t.Context(), control.Arm{Verb: "Issue", Edge: control.BeforeCall, Nth: 2, Victims: []string{"server"}}))
+	require.NoError(t, l.Control.Hook(t.Context(), at))
+	require.NoError(t, l.Control.Hook(t.Context(), control.Edge{Verb: "Issue", Edge: control.AfterCall}))
+	require.NoError(t, server.Process.Signal(syscall.Signal(0)), "not yet")
+	require.NoError(t, l.Control.Hook(t.Context(), at), "the engine goes on")
+	var exit *exec.ExitError
+	require.ErrorAs(t, server.Wait(), &exit)
+	require.NoError(t, worker.Process.Signal(syscall.Signal(0)))
+	require.NoError(t, l.Control.Hook(t.Context(), at), "it strikes once")
+	kills := l.Oracle(t).Kills
+	require.Len(t, kills, 1)
+	require.Equal(t, []string{"server", "Issue", "k"}, []string{kills[0].Role, kills[0].Verb, kills[0].Key})
+
+	require.NoError(t, l.Control.Arm(t.Context(), control.Arm{Verb: "Issue", Edge: control.BeforeCall, Nth: 1, Victims: []string{"nobody"}}))
+	require.ErrorContains(t, l.Control.Hook(t.Context(), at), "no process is registered as nobody")
+	require.NoError(t, l.Control.Arm(t.Context(), control.Arm{Verb: "Issue", Edge: control.BeforeCall, Nth: 1, Victims: []string{"server"}}))
+	left, err := l.Control.Disarm(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, left)
+	require.NoError(t, l.Control.Hook(t.Context(), at))
+	for _, a := range []control.Arm{{Verb: "Issue", Edge: "nowhere", Nth: 1, Victims: []string{"server"}}, {Verb: "Issue", Edge: control.AfterCall, Victims: []string{"server"}}, {Verb: "Issue", Edge: control.AfterCall, Nth: 1}} {
+		require.Error(t, l.Control.Arm(t.Context(), a))
+	}
 }

@@ -41,7 +41,7 @@ type Server struct {
 	provider net.Listener
 	control  net.Listener
 	pidMu    sync.Mutex
-	pid      int
+	pids     map[string]int // by role
 	lock     io.Closer
 }
 
@@ -72,7 +72,7 @@ func New(opt Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{lock: lock}
+	s := &Server{lock: lock, pids: map[string]int{}}
 	if err := s.open(opt, dir); err != nil {
 		return nil, errors.Join(err, s.close())
 	}

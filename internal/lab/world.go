@@ -57,6 +57,7 @@ type persisted struct {
 	Attacker    *attacker      `json:"attacker,omitempty"`
 	Faults      []*faultState  `json:"faults"`
 	Kills       []control.Kill `json:"kills,omitempty"`
+	Armed       []*armed       `json:"armed,omitempty"`
 }
 
 const (

@@ -126,7 +126,25 @@ func (c *Client) Secret(ctx context.Context, alias string) (Secret, error) {
 
 // Register names the process that worker-kill strikes. The engine calls it at start.
 func (c *Client) Register(ctx context.Context, pid int) error {
-	return c.do(ctx, http.MethodPost, "/lab/engine", Engine{PID: pid}, nil)
+	return c.RegisterAs(ctx, RoleEngine, pid)
+}
+
+// RegisterAs names the process that an armed kill strikes by a role.
+func (c *Client) RegisterAs(ctx context.Context, role string, pid int) error {
+	return c.do(ctx, http.MethodPost, "/lab/engine", Engine{PID: pid, Role: role}, nil)
+}
+
+// Arm asks for one more kill.
+func (c *Client) Arm(ctx context.Context, a Arm) error {
+	return c.do(ctx, http.MethodPost, "/lab/arm", a, nil)
+}
+
+// Disarm takes back every armed kill that has not struck, and tells how many there were.
+func (c *Client) Disarm(ctx context.Context) (int, error) {
+	var out struct {
+		Armed int `json:"armed"`
+	}
+	return out.Armed, c.do(ctx, http.MethodDelete, "/lab/arm", nil, &out)
 }
 
 // EnterPhase tells the lab that the incident entered a phase.

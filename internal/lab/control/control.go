@@ -31,6 +31,7 @@ type Clock struct {
 	Now       Time   `json:"now"`
 	NextEvent *Time  `json:"next_event,omitempty"` // earliest thing the world will do by itself
 	Mode      string `json:"mode"`                 // virtual or real
+	Calls     int64  `json:"calls"`                // that the account has seen, of anybody
 }
 
 // SetClock moves a virtual clock: to a time, or by milliseconds. Never backwards.
@@ -54,9 +55,23 @@ type Edge struct {
 	Incident string `json:"incident,omitempty"`
 }
 
-// Engine registers the process that worker-kill strikes.
+// Engine registers the process that worker-kill strikes, or another one that an armed kill may
+// name by its role; no role is RoleEngine.
 type Engine struct {
-	PID int `json:"pid"`
+	PID  int    `json:"pid"`
+	Role string `json:"role,omitempty"`
+}
+
+// RoleEngine is the process that makes the calls.
+const RoleEngine = "engine"
+
+// Arm asks for one more kill, besides those of the drill: SIGKILL to the processes of the roles
+// given when the engine stands at the edge of the nth call of the verb, counted from now on.
+type Arm struct {
+	Verb    string   `json:"verb"`
+	Edge    string   `json:"edge"`
+	Nth     int      `json:"nth"`
+	Victims []string `json:"victims"`
 }
 
 // Phase says that the incident entered a phase, for faults that strike at one.
@@ -203,10 +218,11 @@ type Dependent struct {
 	Failures int    `json:"failures"`
 }
 
-// Kill is one SIGKILL to the engine.
+// Kill is one SIGKILL to the engine, or to what an armed kill names.
 type Kill struct {
 	At       Time   `json:"at"`
 	PID      int    `json:"pid"`
+	Role     string `json:"role,omitempty"`
 	Verb     string `json:"verb"`
 	Edge     string `json:"edge"`
 	Key      string `json:"key,omitempty"`

@@ -185,19 +185,23 @@ type Logs struct {
 type Trigger struct {
 	At     When   `yaml:"at"`
 	Report Report `yaml:"report"`
+	// Also are further reports at the same time; their keys are in the scope of the first.
+	Also []Report `yaml:"also"`
 }
 
 // Report is what the trigger says.
 type Report struct {
-	Provider   string   `yaml:"provider"`
-	Kind       string   `yaml:"kind"`
-	Key        string   `yaml:"key"`
-	Source     string   `yaml:"source"`
-	Confidence string   `yaml:"confidence"`
-	Severity   string   `yaml:"severity"`
-	Playbook   string   `yaml:"playbook"`
-	Reason     string   `yaml:"reason"`
-	Evidence   []string `yaml:"evidence"`
+	Provider   string `yaml:"provider"`
+	Kind       string `yaml:"kind"`
+	Key        string `yaml:"key"`
+	Source     string `yaml:"source"`
+	Confidence string `yaml:"confidence"`
+	Severity   string `yaml:"severity"`
+	// Exposure is public, internal or private: where a copy was seen.
+	Exposure string   `yaml:"exposure"`
+	Playbook string   `yaml:"playbook"`
+	Reason   string   `yaml:"reason"`
+	Evidence []string `yaml:"evidence"`
 	// Secret says that the report carries the secret itself, and so proves possession.
 	Secret bool `yaml:"secret"`
 }

@@ -259,6 +259,9 @@ func (d *decoder) refersKey(path, id string, keys *ids) {
 
 func (d *decoder) trigger(dr *Drill, keys *ids) {
 	d.report("trigger.report", &dr.Trigger.Report, keys)
+	for i := range dr.Trigger.Also {
+		d.report(fmt.Sprintf("trigger.also[%d]", i), &dr.Trigger.Also[i], keys)
+	}
 	if dr.Trigger.At.IsZero() {
 		d.reject("trigger.at", "is missing: T0 for most drills")
 	}
@@ -272,6 +275,7 @@ func (d *decoder) report(at string, r *Report, keys *ids) {
 	d.oneOf(at+".kind", r.Kind, "user-access-key", "sts-session")
 	d.oneOf(at+".confidence", r.Confidence, "confirmed", "likely", "suspected", "sample")
 	d.oneOf(at+".severity", r.Severity, "critical", "high", "medium", "low")
+	d.oneOf(at+".exposure", r.Exposure, "public", "internal", "private")
 }
 
 func (d *decoder) faults(dr *Drill, keys *ids) {
@@ -314,6 +318,9 @@ func (d *decoder) faults(dr *Drill, keys *ids) {
 		}
 		if f.Actor != "" {
 			d.refers(at+".actor", "person", f.Actor, actors)
+		}
+		if f.Report != nil && f.At.Time.IsZero() {
+			d.reject(at+".at", "a report comes at a time")
 		}
 		if f.Report != nil {
 			d.report(at+".report", f.Report, keys)
