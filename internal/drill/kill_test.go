@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	driller "rekey/internal/drill"
+	"rekey/internal/drill/drilltest"
 	"rekey/internal/drill/killer"
 )
 
@@ -32,7 +33,7 @@ func TestSeededKills(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped: plays whole incidents, minutes long")
 	}
-	t.Setenv(asRekey, "1") // for the processes that are started
+	drilltest.AsRekey(t)
 	seeds, dir := *killSeeds, *killDir
 	if seeds == "" {
 		seeds = "1:3"
@@ -63,7 +64,7 @@ func TestSeededKillsNotice(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped: plays a whole incident")
 	}
-	t.Setenv(asRekey, "1")
+	drilltest.AsRekey(t)
 	seed := uint64(1)
 	for {
 		p := killer.Of(seed, "engine")

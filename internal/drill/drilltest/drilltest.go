@@ -27,6 +27,12 @@ func Main(m *testing.M, engine cli.Engine) {
 	os.Exit(m.Run())
 }
 
+// AsRekey has every process that the test starts from its own binary be rekey.
+func AsRekey(t *testing.T) {
+	t.Helper()
+	t.Setenv(asRekey, "1")
+}
+
 // Run plays one drill as a user would, and gives its result.
 func Run(t *testing.T, name string, wantCode int, args ...string) cli.DrillResult {
 	t.Helper()
