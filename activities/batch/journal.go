@@ -12,6 +12,7 @@ import (
 // Kinds of journal records.
 const (
 	kindIntent     = "intent"     // the call is about to be made
+	kindIntents    = "intents"    // calls that may be made again are about to be made: FPs
 	kindOutcome    = "outcome"    // what the call gave
 	kindReconciled = "reconciled" // what settling a lost create gave
 	kindWithdrawn  = "withdrawn"  // the call of the intent before was not made
@@ -23,9 +24,11 @@ type record struct {
 	// Pass is the id of the pass that wrote it: a create without an outcome goes on in
 	// the journal of the pass before.
 	Pass string    `json:"pass,omitempty"`
-	FP   string    `json:"fp"`
-	N    int       `json:"attempt"`
+	FP   string    `json:"fp,omitempty"`
+	N    int       `json:"attempt,omitempty"`
 	At   time.Time `json:"at"`
+	// FPs are the items of intents.
+	FPs []string `json:"fps,omitempty"`
 	// Epoch and Deadline are of an intent: which process, and when (by the wall
 	// clock) its call cannot be running any more.
 	Epoch    string    `json:"epoch,omitempty"`
@@ -54,6 +57,9 @@ func readLog(ctx context.Context, j Journal) (journal, error) {
 		var r record
 		if err := json.Unmarshal(b, &r); err != nil {
 			return nil, fmt.Errorf("record %d is not of this build: %w", i, err)
+		}
+		if r.FP == "" {
+			continue
 		}
 		out[r.FP] = append(out[r.FP], r)
 	}

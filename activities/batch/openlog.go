@@ -117,6 +117,9 @@ func (o *openLog) append(ctx context.Context, rec record, durable bool) error {
 	if err := o.j.Append(ctx, b, durable); err != nil {
 		return fmt.Errorf("journal %s: %w", o.name.name, err)
 	}
+	if rec.FP == "" {
+		return nil
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.recs[rec.FP] = append(o.recs[rec.FP], rec)

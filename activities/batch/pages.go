@@ -105,6 +105,49 @@ func (t *turnover) due(now time.Time) {
 		}
 	}
 	t.got = make([]answer, len(t.todo))
+	t.infos = map[string]activities.VerbInfo{}
+	for _, i := range t.todo {
+		if kind := t.rows[i].Kind; !t.has(kind) {
+			t.infos[kind] = t.info(kind)
+		}
+	}
+}
+
+func (t *turnover) has(kind string) bool {
+	_, ok := t.infos[kind]
+	return ok
+}
+
+// group is for how many rows a pass writes at once that their calls are about to be
+// made, where they may be made again: whoever reads the journal knows which calls the
+// death of a worker leaves open, within so many.
+const group = 50
+
+// intents are written by whoever comes to one of their rows first.
+type intents struct {
+	once sync.Once
+	err  error
+}
+
+// intending gives the function that writes the intents of calls that may be made again.
+func (t *turnover) intending() func(context.Context, activities.Request) error {
+	groups := make([]intents, (len(t.todo)+group-1)/group)
+	place := make(map[string]int, len(t.todo))
+	for n, i := range t.todo {
+		place[t.rows[i].FP] = n / group
+	}
+	return func(ctx context.Context, req activities.Request) error {
+		n := place[req.Key.FP]
+		g := &groups[n]
+		g.once.Do(func() {
+			rec := record{Kind: kindIntents, Pass: t.in.ID, At: t.last(), Epoch: t.Epoch}
+			for _, i := range t.todo[n*group : min(len(t.todo), n*group+group)] {
+				rec.FPs = append(rec.FPs, t.rows[i].FP)
+			}
+			g.err = t.own.append(ctx, rec, false)
+		})
+		return g.err
+	}
 }
 
 // run makes the calls, a bounded number at once.
@@ -155,6 +198,7 @@ func (t *turnover) open(ctx context.Context) (err error) {
 		return err
 	}
 	t.effects = map[string]*openLog{name: t.own}
+	t.intend = t.intending()
 	for _, i := range t.todo {
 		effect := t.rows[i].Effect
 		if t.effects[effect] != nil || effect == "" || t.in.Verb != activities.Issue {
@@ -233,15 +277,17 @@ func (t *turnover) load(ctx context.Context) error {
 	if err != nil {
 		return unreadable("facts", t.in.Facts, err)
 	}
-	pages := make([][]page.Row, len(t.in.Pages))
-	err = atOnce(len(pages), func(i int) (err error) {
+	pages := make([][]page.Row, max(len(t.in.Pages), 1))
+	err = atOnce(len(t.in.Pages), func(i int) (err error) {
 		pages[i], err = t.store.Rows(ctx, t.in.Pages[i])
 		return unreadable("page", t.in.Pages[i], err)
 	})
 	if err != nil {
 		return err
 	}
-	t.rows = slices.Concat(pages...)
+	if t.rows = pages[0]; len(pages) > 1 {
+		t.rows = slices.Concat(pages...)
+	}
 	return t.check()
 }
 

@@ -24,6 +24,11 @@ type passing struct {
 	// more ends when no further call is to be begun: those that wait for their place
 	// are given back.
 	more context.Context
+	// infos are what the provider promises of the verb, by kind of credential; nil: it is
+	// asked each time.
+	infos map[string]activities.VerbInfo
+	// intend writes, before a call that may be made again, that it is about to be made.
+	intend func(context.Context, activities.Request) error
 	// own is the journal of this pass, nil for verbs that change nothing.
 	own *openLog
 	// world is the world's time as last seen: every look at it is a request in a lab.
@@ -66,8 +71,7 @@ type answer struct {
 // An error is not the provider's: the journal cannot be written, the lease has ended,
 // ctx was cancelled. What was called is in the journal.
 func (s *passing) one(ctx context.Context, req activities.Request, log *openLog) (answer, error) {
-	kind, _ := s.Kind(req.Key.Provider, req.Key.Kind)
-	info := kind.Verbs[s.p.Verb]
+	info := s.info(req.Key.Kind)
 	if log == nil {
 		return s.plain(ctx, req, info, nil)
 	}
@@ -85,6 +89,15 @@ func (s *passing) one(ctx context.Context, req activities.Request, log *openLog)
 	a, err := s.once(ctx, req, info, log)
 	_, a.pending = log.history(req.Key.FP).lostCreate()
 	return a, err
+}
+
+// info is what the provider promises of the pass's verb.
+func (s *passing) info(kind string) activities.VerbInfo {
+	if i, ok := s.infos[kind]; ok {
+		return i
+	}
+	k, _ := s.Kind(s.p.Provider, kind)
+	return k.Verbs[s.p.Verb]
 }
 
 // answered gives the outcome that ends this pass for the item.
@@ -108,7 +121,7 @@ func (s *passing) plain(ctx context.Context, req activities.Request, info activi
 		if err := s.own.latest(); err != nil {
 			return answer{}, err
 		}
-		if err := log.append(ctx, s.intent(req), false); err != nil {
+		if err := s.intend(ctx, req); err != nil {
 			return answer{}, err
 		}
 		s.Edge(ctx, EdgeBefore, s.p.Verb, req.Key)

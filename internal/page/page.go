@@ -177,8 +177,9 @@ func Encode(rows []Row) ([]byte, error) {
 		rows = []Row{} // null is never written (contracts section 0)
 	}
 	slices.SortFunc(rows, func(a, b Row) int { return strings.Compare(a.FP, b.FP) })
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
+	const row = 512 // bytes, mostly
+	b := bytes.NewBuffer(make([]byte, 0, row*(len(rows)+1)))
+	enc := json.NewEncoder(b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(Page{Rows: rows, Schema: Schema}); err != nil {
 		return nil, fmt.Errorf("page: %w", err)
@@ -213,7 +214,8 @@ var ErrSchema = errors.New("page: not a page of this build: let a worker of the 
 
 // Decode reads the bytes of a page.
 func Decode(b []byte) ([]Row, error) {
-	var p Page
+	// The rows are counted first: they are large, and a slice that grows copies them.
+	p := Page{Rows: make([]Row, 0, bytes.Count(b, []byte(`{"account":`)))}
 	if err := decode(b, &p); err != nil {
 		return nil, err
 	}
