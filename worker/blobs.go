@@ -60,7 +60,7 @@ func (r *Runtime) notInDirectory() error {
 	root := filepath.Join(r.Config.Data, "blobs")
 	for _, pattern := range []string{"sha256/*/*", "journals/*.log", "journals/*.d"} {
 		if m, err := filepath.Glob(filepath.Join(root, pattern)); err == nil && len(m) > 0 {
-			return cli.Failed("blobs-elsewhere", "run `rekey blobs copy` with every rekey stopped: it copies them into the bucket and moves the directory aside",
+			return cli.Failed("blobs-elsewhere", "go on with blobs.type: dir until no incident is open; then stop every rekey, keep that directory for what ended incidents name, and move it aside",
 				"blobs.type is s3, and this installation's blobs are in %s", root)
 		}
 	}
