@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,7 +10,6 @@ import (
 	"strings"
 
 	"rekey/internal/audit"
-	"rekey/internal/blob"
 	"rekey/internal/codec/keyring"
 	"rekey/internal/estate"
 	"rekey/internal/fsx"
@@ -23,9 +21,6 @@ import (
 )
 
 const (
-	// sampleBlobs is how many blobs are opened; more than that takes too long to
-	// wait for, and damage by a wrong key shows in each.
-	sampleBlobs = 200
 	// maxSecretFile bounds a file with a credential.
 	maxSecretFile = 64 << 10
 )
@@ -244,47 +239,4 @@ func (d *doctor) playbooks() {
 		}
 		seen[pin] = true
 	}
-}
-
-// blobs opens a sample, spread over all, and holds each to its hash.
-func (d *doctor) blobs(ctx context.Context) {
-	const id = "blobs"
-	root := filepath.Join(d.cfg.Data, "blobs")
-	names, err := filepath.Glob(filepath.Join(root, "sha256", "??", "*"))
-	if err != nil || len(names) == 0 {
-		d.skipped(id, "nothing is stored yet")
-		return
-	}
-	if !exists(d.codecDir()) {
-		d.fault(id, "restore the codec keys from backup", "%d blobs are stored, and the keys that open them are gone", len(names))
-		return
-	}
-	keys, err := keyring.Open(keyring.Options{Dir: d.codecDir(), Current: d.cfg.Codec.Current})
-	if err != nil {
-		d.skipped(id, "the codec keys cannot be opened, see keys.codec")
-		return
-	}
-	dir, err := blob.OpenDir(root, keys)
-	if err != nil {
-		d.fault(id, "mend the directory", "%s", err)
-		return
-	}
-	step := max(1, (len(names)+sampleBlobs-1)/sampleBlobs)
-	var bad []string
-	looked := 0
-	for i := 0; i < len(names) && ctx.Err() == nil; i += step {
-		base := filepath.Base(names[i])
-		if fsx.IsTemp(base) { // left by a crash; nothing refers to it
-			continue
-		}
-		looked++
-		if _, err := dir.Get(ctx, "sha256:"+filepath.Base(filepath.Dir(names[i]))+base); err != nil {
-			bad = append(bad, err.Error())
-		}
-	}
-	if len(bad) > 0 {
-		d.fault(id, "restore them from backup; what they prove is missing from later bundles, which will say so", "%d of %d blobs that were opened cannot be read: %s", len(bad), looked, bad[0])
-		return
-	}
-	d.ok(id, "%d of %d blobs were opened and hold what their hash says", looked, len(names))
 }

@@ -43,6 +43,9 @@ func (r *Runtime) identity() string { return "rekey-" + r.Epoch }
 // Run runs the parts of a process until ctx ends or one of them fails, and answers
 // on listen.metrics until the last of them has ended. It closes l.
 func (r *Runtime) Run(ctx context.Context, c client.Client, l net.Listener, parts ...func(context.Context) error) error {
+	if err := r.readyBlobs(ctx); err != nil {
+		return errors.Join(err, l.Close())
+	}
 	r.ready(c)
 	observing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})

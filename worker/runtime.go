@@ -52,7 +52,7 @@ type Runtime struct {
 	Voters  people.Voters
 	Finger  *secret.Fingerprinter
 	Sealed  secret.Store
-	Blobs   *blob.Dir
+	Blobs   blob.Collectable
 	Keys    *keyring.Keyring
 	Signer  *audit.Signer
 	Estate  *estate.Estate
@@ -126,7 +126,7 @@ func Open(cfg *config.Config, log *slog.Logger, own bool) (*Runtime, error) {
 	if r.Sealed, err = r.openSealed(); err != nil {
 		return nil, err
 	}
-	if r.Blobs, err = blob.OpenDir(filepath.Join(cfg.Data, "blobs"), r.Keys); err != nil {
+	if r.Blobs, err = openBlobs(cfg, r.Keys, r.Finger); err != nil {
 		return nil, err
 	}
 	if r.Voters, err = people.Pinned(cfg, cfg.Data); err != nil {

@@ -161,7 +161,7 @@ func (r *Runtime) NewEngine(c client.Client) *engine.Engine {
 
 // archive keeps histories beside the blobs, which workers share.
 func (r *Runtime) archive(c client.Client) *archive.Archive {
-	return archive.New(filepath.Join(r.Config.Data, "blobs", "chapters"), r.Blobs, derive.Source{Client: c, Codec: codec.New(r.Keys)})
+	return archive.New(r.Blobs, derive.Source{Client: c, Codec: codec.New(r.Keys)})
 }
 
 // alarm reports a dead key that worked: the register knows its incident, which

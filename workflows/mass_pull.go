@@ -58,7 +58,7 @@ func (r *incident) outOfMass(ctx workflow.Context) error {
 			if w := slices.IndexFunc(m.Waves, func(w MassWave) bool { return w.List == list }); w >= 0 {
 				from = m.Waves[w].N
 			}
-			r.takeRow(ctx, from, row)
+			r.takeRow(from, row)
 		}
 	}
 	return nil
@@ -85,7 +85,7 @@ func (r *incident) find(ctx workflow.Context, names []string) (FindResult, error
 func (r *incident) takePulled(ctx workflow.Context, from int, rows []page.Row) {
 	var moving []page.Row
 	for _, row := range rows {
-		r.takeRow(ctx, from, row)
+		r.takeRow(from, row)
 		if row.End == "" {
 			moving = append(moving, row)
 		} else {
@@ -98,7 +98,7 @@ func (r *incident) takePulled(ctx workflow.Context, from int, rows []page.Row) {
 }
 
 // takeRow makes a row an item.
-func (r *incident) takeRow(ctx workflow.Context, from int, row page.Row) {
+func (r *incident) takeRow(from int, row page.Row) {
 	m := r.st.Mass
 	s := Scoped{
 		Key: row.Key(), Secret: row.Secret, Basis: row.Basis, Why: row.Why, Depth: row.Depth, Owner: row.Owner, OwnerKind: row.OwnerKind, Exposure: row.Exposure,

@@ -49,7 +49,6 @@ type mass struct {
 	clk  *clock
 	p    *pager
 	st   MassRun
-	told time.Time
 	over bool
 }
 

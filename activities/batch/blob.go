@@ -1,9 +1,7 @@
 package batch
 
 import (
-	"bytes"
 	"context"
-	"fmt"
 
 	"rekey/internal/blob"
 )
@@ -38,9 +36,5 @@ func (j blobJournal) Seal(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var tail bytes.Buffer
-	for _, r := range late {
-		fmt.Fprintf(&tail, "{\"kind\":\"late\",\"record\":%s}\n", r)
-	}
-	return j.Journal.Seal(ctx, tail.Bytes())
+	return j.Journal.Seal(ctx, blob.LateLines(late))
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -15,6 +17,8 @@ import (
 	"rekey/activities"
 	"rekey/activities/batch"
 	"rekey/internal/blob"
+	"rekey/internal/blob/blobtest"
+	"rekey/internal/blob/s3blob"
 	"rekey/internal/codec/keyring"
 )
 
@@ -190,6 +194,19 @@ func blobs(t *testing.T) batch.BlobJournals {
 	d, err := blob.OpenDir(t.TempDir(), k)
 	require.NoError(t, err)
 	return batch.BlobJournals{Journals: d}
+}
+
+func bucket(t *testing.T) batch.BlobJournals {
+	t.Helper()
+	half := filepath.Join(t.TempDir(), "half")
+	require.NoError(t, os.WriteFile(half, []byte("test\n"), 0o600))
+	s, err := s3blob.New(s3blob.Options{
+		Endpoint: blobtest.NewS3(t).URL, Region: "us-east-1", Bucket: blobtest.Bucket, AllowPrivate: true,
+		AccessKeyFile: half, SecretKeyFile: half, Keys: blobtest.Keys(t), Owner: "fp1_test",
+	})
+	require.NoError(t, err)
+	t.Cleanup(s.Close)
+	return batch.BlobJournals{Journals: s}
 }
 
 // kill is what a killed worker panics with.

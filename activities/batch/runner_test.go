@@ -16,9 +16,9 @@ import (
 
 var edges = []string{batch.EdgeBefore, batch.EdgeAfter, batch.EdgeRecord}
 
-// journals are the two kinds that every story about a crash is played with.
+// journals are the kinds that every story about a crash is played with.
 func journals(t *testing.T) map[string]batch.Journals {
-	return map[string]batch.Journals{"memory": newMemory(), "blob": blobs(t)}
+	return map[string]batch.Journals{"memory": newMemory(), "directory": blobs(t), "bucket": bucket(t)}
 }
 
 // finish makes attempts until the effect is reached, as the workflow does.

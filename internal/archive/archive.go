@@ -6,7 +6,7 @@
 // workflow which had it kept pins it; beside the blobs an index says which chapters
 // an incident has:
 //
-//	DIR/<incident>/<hash of workflow and run>.json
+//	chapters/<incident>/<hash of workflow and run>.json
 //
 // The index is a list of where to look, not evidence: what it names is checked
 // against the run it claims to be, and a run that is neither in Temporal nor here
@@ -21,10 +21,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -33,7 +30,6 @@ import (
 
 	"rekey/internal/blob"
 	"rekey/internal/derive"
-	"rekey/internal/fsx"
 	"rekey/internal/secret"
 	"rekey/workflows"
 )
@@ -46,16 +42,21 @@ type Source interface {
 
 // An Archive is the chapters of one installation.
 type Archive struct {
-	dir   string
-	blobs blob.Store
+	blobs Store
 	from  Source
 }
 
-// New makes an Archive whose index is below dir; workers on several hosts share it
-// as they share the blobs.
-func New(dir string, blobs blob.Store, from Source) *Archive {
-	return &Archive{dir: dir, blobs: blobs, from: from}
+// A Store keeps chapters and their index; workers on several hosts share it.
+type Store interface {
+	blob.Store
+	blob.Names
 }
+
+// Chapters is where the index is among the documents of a store.
+const Chapters = "chapters"
+
+// New makes an Archive.
+func New(blobs Store, from Source) *Archive { return &Archive{blobs: blobs, from: from} }
 
 // A StillOpenError says that a run has not ended.
 type StillOpenError struct{ Workflow string }
@@ -71,15 +72,12 @@ type entry struct {
 	Closed   time.Time `json:"closed"`
 }
 
-// maxEntry bounds a file of the index.
-const maxEntry = 64 << 10
-
 // Keep archives a finished run, the latest where run is "". It waits for its end
 // until ctx ends, then fails with *StillOpenError; *serviceerror.NotFound where
 // Temporal has it no more and it was never kept.
 func (a *Archive) Keep(ctx context.Context, incident, workflow, run string) (workflows.Chapter, error) {
 	if run != "" {
-		if e, err := a.entry(incident, workflow, run); err == nil {
+		if e, err := a.entry(ctx, incident, workflow, run); err == nil {
 			if there, err := a.blobs.Has(ctx, e.Hash); err == nil && there {
 				return e.chapter(), nil
 			}
@@ -114,7 +112,7 @@ func (a *Archive) KeepRun(ctx context.Context, incident string, r derive.Run) (w
 		return workflows.Chapter{}, fmt.Errorf("keep the history of %s: %w", r.Workflow, err)
 	}
 	e := entry{V: 1, Workflow: r.Workflow, Run: r.ID, Hash: hash, Closed: closed.UTC()}
-	if err := a.write(incident, e); err != nil {
+	if err := a.write(ctx, incident, e); err != nil {
 		return workflows.Chapter{}, fmt.Errorf("keep the history of %s: %w", r.Workflow, err)
 	}
 	return e.chapter(), nil
@@ -126,7 +124,7 @@ func (e entry) chapter() workflows.Chapter {
 
 // Kept tells whether a run is archived.
 func (a *Archive) Kept(ctx context.Context, incident, workflow, run string) bool {
-	e, err := a.entry(incident, workflow, run)
+	e, err := a.entry(ctx, incident, workflow, run)
 	if err != nil {
 		return false
 	}
@@ -135,27 +133,20 @@ func (a *Archive) Kept(ctx context.Context, incident, workflow, run string) bool
 }
 
 // List gives the chapters of an incident, the oldest first.
-func (a *Archive) List(incident string) ([]workflows.Chapter, error) {
+func (a *Archive) List(ctx context.Context, incident string) ([]workflows.Chapter, error) {
 	if !secret.ValidIncident(incident) {
 		return nil, errors.New("archive: not an incident")
 	}
-	files, err := os.ReadDir(filepath.Join(a.dir, incident))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	var all []entry
+	err := a.blobs.EachName(ctx, Chapters+"/"+incident, func(name string) error {
+		e, err := a.read(ctx, name)
+		if err == nil { // one damaged entry hides no other; its run is told as missing
+			all = append(all, e)
+		}
+		return ctx.Err()
+	})
 	if err != nil {
 		return nil, fmt.Errorf("archive: %w", err)
-	}
-	var all []entry
-	for _, f := range files {
-		if fsx.IsTemp(f.Name()) || !strings.HasSuffix(f.Name(), ".json") {
-			continue
-		}
-		e, err := read(filepath.Join(a.dir, incident, f.Name()))
-		if err != nil {
-			continue // one damaged entry hides no other; its run is told as missing
-		}
-		all = append(all, e)
 	}
 	slices.SortFunc(all, func(x, y entry) int {
 		if c := x.Closed.Compare(y.Closed); c != 0 {
@@ -170,12 +161,24 @@ func (a *Archive) List(incident string) ([]workflows.Chapter, error) {
 	return out, nil
 }
 
+// Each gives every chapter of every incident. Unlike List it fails on an entry that
+// cannot be read.
+func (a *Archive) Each(ctx context.Context, f func(workflows.Chapter) error) error {
+	return a.blobs.EachName(ctx, Chapters, func(name string) error {
+		e, err := a.read(ctx, name)
+		if err != nil {
+			return err
+		}
+		return f(e.chapter())
+	})
+}
+
 // Runs gives all runs of the workflows, and every other run that was kept of the
 // incident: from Temporal where it still has them, else from the chapters; the runs
 // of a workflow in their order. pinned are chapters that the workflows named by
 // hash. A run that is nowhere is named in gone.
 func (a *Archive) Runs(ctx context.Context, incident string, ids []string, pinned []workflows.Chapter) (runs []derive.Run, gone []string, err error) {
-	kept, err := a.List(incident)
+	kept, err := a.List(ctx, incident)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -263,49 +266,46 @@ func (a *Archive) find(ctx context.Context, id, run, hash string) (derive.Run, b
 	return r, true, nil
 }
 
-func (a *Archive) path(incident, workflow, run string) (string, error) {
+func name(incident, workflow, run string) (string, error) {
 	if !secret.ValidIncident(incident) {
 		return "", errors.New("archive: not an incident")
 	}
 	sum := sha256.Sum256([]byte(workflow + "\x00" + run))
-	return filepath.Join(a.dir, incident, hex.EncodeToString(sum[:16])+".json"), nil
+	return Chapters + "/" + incident + "/" + hex.EncodeToString(sum[:16]) + ".json", nil
 }
 
-func (a *Archive) entry(incident, workflow, run string) (entry, error) {
-	path, err := a.path(incident, workflow, run)
+func (a *Archive) entry(ctx context.Context, incident, workflow, run string) (entry, error) {
+	n, err := name(incident, workflow, run)
 	if err != nil {
 		return entry{}, err
 	}
-	e, err := read(path)
+	e, err := a.read(ctx, n)
 	if err == nil && (e.Workflow != workflow || e.Run != run) {
 		return entry{}, errors.New("archive: the entry is of another run")
 	}
 	return e, err
 }
 
-func read(path string) (entry, error) {
-	b, err := fsx.ReadPrivate(path, maxEntry)
+func (a *Archive) read(ctx context.Context, name string) (entry, error) {
+	b, err := a.blobs.ReadName(ctx, name)
 	if err != nil {
 		return entry{}, err
 	}
 	var e entry
 	if err := json.Unmarshal(b, &e); err != nil || e.Workflow == "" || e.Run == "" || !blob.ValidHash(e.Hash) {
-		return entry{}, errors.New("archive: " + filepath.Base(path) + " is not an entry")
+		return entry{}, errors.New("archive: " + name + " is not an entry")
 	}
 	return e, nil
 }
 
-func (a *Archive) write(incident string, e entry) error {
-	path, err := a.path(incident, e.Workflow, e.Run)
+func (a *Archive) write(ctx context.Context, incident string, e entry) error {
+	n, err := name(incident, e.Workflow, e.Run)
 	if err != nil {
-		return err
-	}
-	if err := errors.Join(fsx.MkdirPrivate(a.dir), fsx.MkdirPrivate(filepath.Dir(path))); err != nil {
 		return err
 	}
 	b, err := json.Marshal(e)
 	if err != nil {
 		return err
 	}
-	return fsx.Full(path, fsx.WriteAtomic(path, append(b, '\n')))
+	return a.blobs.WriteName(ctx, n, append(b, '\n'))
 }

@@ -88,8 +88,7 @@ func newArchive(t *testing.T, c *temporal) (*archive.Archive, *blob.Dir, string)
 	require.NoError(t, err)
 	blobs, err := blob.OpenDir(filepath.Join(dir, "blobs"), keys)
 	require.NoError(t, err)
-	index := filepath.Join(dir, "blobs", "chapters")
-	return archive.New(index, blobs, c), blobs, index
+	return archive.New(blobs, c), blobs, filepath.Join(dir, "blobs", "chapters")
 }
 
 // three is an incident of three runs, the last of which is open, and a wave.
@@ -244,7 +243,7 @@ func TestABrokenIndexEntryHidesNoOther(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, files, 2)
 	require.NoError(t, os.WriteFile(files[0], []byte("{"), 0o600))
-	list, err := a.List(incident)
+	list, err := a.List(t.Context(), incident)
 	require.NoError(t, err)
 	require.Len(t, list, 1)
 }
@@ -283,7 +282,7 @@ func TestOnlyIncidentsHaveChapters(t *testing.T) {
 	for _, bad := range []string{"", "..", "../../etc", "inc-7f3a9c2e41d0/.."} {
 		_, err := a.KeepRun(t.Context(), bad, run(id, "r1", "", 0, false))
 		require.Error(t, err, bad)
-		_, err = a.List(bad)
+		_, err = a.List(t.Context(), bad)
 		require.Error(t, err, bad)
 	}
 	require.NoDirExists(t, index)

@@ -25,6 +25,15 @@ type Stored struct {
 	Age time.Duration
 }
 
+// Inspected is everything that a journal holds.
+type Inspected struct {
+	// Records are those that the next holder would read, Late those of former holders
+	// that it would not.
+	Records, Late [][]byte
+	// Sealed is the blob that the first of Records are in; "" where they are here.
+	Sealed string
+}
+
 // A Collectable is a store that a collector can go through. Only a collector removes
 // anything from a store.
 type Collectable interface {
@@ -38,14 +47,12 @@ type Collectable interface {
 	RemoveBlobs(ctx context.Context, hashes []string, age time.Duration) (removed []Stored, err error)
 	// EachJournal lists all journals, with the time since their last record.
 	EachJournal(ctx context.Context, f func(name string, age time.Duration) error) error
-	// Inspect reads everything that a journal holds, of all terms, without opening it:
-	// f is called with each record and each name of a blob. It fails with
-	// *JournalCorruptError.
-	Inspect(ctx context.Context, name string, f func(text []byte)) error
+	// Inspect reads a journal without opening it.
+	Inspect(ctx context.Context, name string) (Inspected, error)
 	// RemoveJournal deletes a journal that is still older than age and that nobody has
 	// open, and tells whether it did.
 	RemoveJournal(ctx context.Context, name string, age time.Duration) (bool, error)
-	// Hold is Lock; held ends with the lock, also when it is lost.
+	// Hold is Lock; held ends when the lock is lost, and not with ctx.
 	Hold(ctx context.Context, name string) (held context.Context, unlock func(), err error)
 	// Tidy removes what crashes have left and nothing refers to: unfinished files,
 	// locks of processes that are gone.

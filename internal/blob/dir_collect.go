@@ -243,37 +243,33 @@ func (d *Dir) journalAge(ctx context.Context, name string) (time.Duration, error
 }
 
 // Inspect implements [Collectable].
-func (d *Dir) Inspect(ctx context.Context, name string, f func(text []byte)) error {
-	log, terms, err := d.journalFiles(name)
+func (d *Dir) Inspect(ctx context.Context, name string) (Inspected, error) {
+	path, dir, err := d.journalFiles(name)
 	if err != nil {
-		return err
+		return Inspected{}, err
 	}
-	for _, root := range []string{log, terms} {
-		err := walk(ctx, root, func(path string, _ fs.FileInfo) error {
-			data, err := os.ReadFile(path)
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			c, err := scan(d.keys, name, data)
-			if err != nil {
-				return err
-			}
-			if c.sealed.N > 0 {
-				f([]byte(c.sealed.Hash))
-			}
-			for _, r := range c.records {
-				f(r)
-			}
-			return nil
-		})
-		if err != nil {
-			return err
+	all, err := terms(dir)
+	if err != nil {
+		return Inspected{}, err
+	}
+	var out Inspected
+	if len(all) > 0 {
+		last := all[len(all)-1]
+		path = filepath.Join(dir, termFile(last))
+		if out.Late, err = d.late(ctx, name, dir, all); err != nil {
+			return Inspected{}, err
 		}
 	}
-	return nil
+	c, err := d.content(name, path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return out, nil
+	}
+	if err != nil {
+		return Inspected{}, err
+	}
+	out.Sealed = c.sealed.Hash
+	out.Records, err = d.records(ctx, name, c)
+	return out, err
 }
 
 // RemoveJournal implements [Collectable].
@@ -318,7 +314,7 @@ func (d *Dir) RemoveJournal(ctx context.Context, name string, age time.Duration)
 // Hold implements [Collectable]. A lock on a file is never lost while its process lives.
 func (d *Dir) Hold(ctx context.Context, name string) (context.Context, func(), error) {
 	unlock, err := d.Lock(ctx, name)
-	return ctx, unlock, err
+	return context.WithoutCancel(ctx), unlock, err
 }
 
 // Tidy implements [Collectable].

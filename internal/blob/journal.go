@@ -118,6 +118,15 @@ func JoinRecords(records [][]byte, tail []byte) []byte {
 	return append(out, tail...)
 }
 
+// LateLines are late records as they stand in a sealed journal, after its own.
+func LateLines(late [][]byte) []byte {
+	var out []byte
+	for _, r := range late {
+		out = append(append(append(out, `{"kind":"late","record":`...), r...), "}\n"...)
+	}
+	return out
+}
+
 // SplitRecords gives the first n records of the content of a sealed journal.
 func SplitRecords(content []byte, n int) ([][]byte, error) {
 	out := make([][]byte, 0, min(n, len(content)))

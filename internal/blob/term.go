@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -111,23 +112,25 @@ func (j *fileJournal) Late(ctx context.Context) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if i := slices.Index(all, j.term); i >= 0 {
+		all = all[:i+1]
+	}
+	return j.dir.late(ctx, j.name, dir, all)
+}
+
+// late gives the records of each of the terms but the last that the next one does not
+// begin with.
+func (d *Dir) late(ctx context.Context, name, dir string, all []uint64) ([][]byte, error) {
 	if len(all) < 2 {
 		return nil, ctx.Err()
 	}
 	var out, before [][]byte
 	for n, term := range all {
-		if term > j.term {
-			break
-		}
-		data, err := os.ReadFile(filepath.Join(dir, termFile(term)))
+		c, err := d.content(name, filepath.Join(dir, termFile(term)))
 		if err != nil {
 			return nil, err
 		}
-		c, err := scan(j.dir.keys, j.name, data)
-		if err != nil {
-			return nil, err
-		}
-		recs, err := j.dir.records(ctx, j.name, c)
+		recs, err := d.records(ctx, name, c)
 		if err != nil {
 			return nil, err
 		}
@@ -137,6 +140,15 @@ func (j *fileJournal) Late(ctx context.Context) ([][]byte, error) {
 		before = recs
 	}
 	return out, ctx.Err()
+}
+
+// content reads a log without opening it for writing.
+func (d *Dir) content(name, path string) (content, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return content{}, err
+	}
+	return scan(d.keys, name, data)
 }
 
 // common counts the records that two logs begin with.

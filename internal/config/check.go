@@ -168,6 +168,10 @@ var (
 	slackTeamRE  = regexp.MustCompile(`^[TE][A-Z0-9]{2,20}$`)
 	slackGroupRE = regexp.MustCompile(`^S[A-Z0-9]{2,20}$`)
 
+	// https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+	bucketRE = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+	prefixRE = regexp.MustCompile(`^([A-Za-z0-9_][A-Za-z0-9._-]*/)*[A-Za-z0-9_][A-Za-z0-9._-]*/?$`)
+
 	digestRE = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 	envRE    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
 	minRE    = regexp.MustCompile(`^min\(\s*(\d{1,6})\s*,\s*(\d{1,3})\s*%\s*\)$`)
@@ -193,6 +197,20 @@ func keyPattern(s string) error {
 		return errors.New("not a key: write its public id, a provider, or provider/account; there are no wildcards")
 	}
 	return plain(s)
+}
+
+func bucketName(s string) error {
+	if s != "" && !bucketRE.MatchString(s) {
+		return errors.New("not the name of a bucket: 3 to 63 lower-case letters, digits, dots and dashes")
+	}
+	return nil
+}
+
+func keyPrefix(s string) error {
+	if s != "" && (len(s) > 200 || !prefixRE.MatchString(s)) {
+		return errors.New("not a prefix: names of letters, digits, dot, dash and underscore, parted by slashes, such as rekey/prod")
+	}
+	return nil
 }
 
 func slackGroup(s string) error {

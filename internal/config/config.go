@@ -72,15 +72,29 @@ type Temporal struct {
 	UI string `mapstructure:"ui"`
 }
 
-// Blobs is where pages, journals and evidence are.
+// Blobs is where pages, journals and evidence are: a directory below DATA, or a bucket.
 type Blobs struct {
-	Type          string `mapstructure:"type"`
-	Endpoint      string `mapstructure:"endpoint"`
-	Bucket        string `mapstructure:"bucket"`
-	Region        string `mapstructure:"region"`
+	Type string `mapstructure:"type"` // BlobsDir, BlobsS3
+	// Endpoint is the URL of an S3-compatible server; empty: AWS's of Region.
+	Endpoint string `mapstructure:"endpoint"`
+	Bucket   string `mapstructure:"bucket"`
+	Region   string `mapstructure:"region"`
+	// Prefix is before all keys, for a bucket with other things in it.
+	Prefix        string `mapstructure:"prefix"`
 	AccessKeyFile string `mapstructure:"access_key_file"`
 	SecretKeyFile string `mapstructure:"secret_key_file"`
+	CAFile        string `mapstructure:"ca_file"`
+	// AllowPrivate lets the server be on this machine or in the own network.
+	AllowPrivate bool `mapstructure:"allow_private"`
+	// Grace is how old a blob must be before the collector may take it.
+	Grace playbooks.Duration `mapstructure:"grace"`
 }
+
+// Kinds of blob stores.
+const (
+	BlobsDir = "dir"
+	BlobsS3  = "s3"
+)
 
 // Sealed is the sealed store. Empty IdentityFile: DATA/keys/age.txt, generated.
 type Sealed struct {

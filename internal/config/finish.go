@@ -26,6 +26,7 @@ func (c *Config) finish(where string) error {
 		problems = append(problems, Problem{where, key, fmt.Sprintf(format, args...)})
 	}
 	c.checkListen(bad)
+	c.checkBlobs(bad)
 	c.checkPeople(bad)
 	c.checkCeilings(bad)
 	c.checkSecretFiles(bad)
@@ -110,7 +111,7 @@ func (c *Config) absolutePaths() error {
 	for _, p := range []*string{
 		&c.Data, &c.Listen.TLS.CertFile, &c.Listen.TLS.KeyFile,
 		&c.Temporal.TLS.CAFile, &c.Temporal.TLS.CertFile, &c.Temporal.TLS.KeyFile, &c.Temporal.APIKeyFile,
-		&c.Blobs.AccessKeyFile, &c.Blobs.SecretKeyFile, &c.Sealed.IdentityFile, &c.Sealed.PassphraseFile,
+		&c.Blobs.AccessKeyFile, &c.Blobs.SecretKeyFile, &c.Blobs.CAFile, &c.Sealed.IdentityFile, &c.Sealed.PassphraseFile,
 		&c.Codec.KeysDir, &c.Audit.KeyFile, &c.Holds.File,
 		&c.Channels.Email.PasswordFile, &c.Channels.Email.CAFile, &c.Channels.Webhook.SigningKeyFile, &c.Channels.Webhook.CAFile,
 		&c.Channels.Slack.BotTokenFile, &c.Channels.Slack.SigningSecretFile, &c.Channels.Slack.AppTokenFile, &c.Channels.Slack.CAFile,

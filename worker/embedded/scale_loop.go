@@ -129,12 +129,13 @@ func labInfo(ctx context.Context, dir string) (control.Info, string, error) {
 func ready(ctx context.Context, addr string) error {
 	limit, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
+	here := &http.Client{Timeout: 5 * time.Second} // rekey itself, on the loopback address that it was given
 	for {
 		req, err := http.NewRequestWithContext(limit, http.MethodGet, "http://"+addr+"/readyz", nil)
 		if err != nil {
 			return err
 		}
-		if res, err := http.DefaultClient.Do(req); err == nil {
+		if res, err := here.Do(req); err == nil {
 			_ = res.Body.Close()
 			if res.StatusCode == http.StatusOK {
 				return nil

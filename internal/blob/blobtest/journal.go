@@ -161,6 +161,10 @@ func takeOver(t *testing.T, w World) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"outcome 2, late", "intent 3, late"}, words(late))
 	closed(t, last)
+	all, err := w.Open(t, keys).Inspect(t.Context(), name)
+	require.NoError(t, err)
+	require.Equal(t, want, words(all.Records), "the same without opening it")
+	require.Equal(t, late, all.Late)
 	_ = old.Close()
 }
 
@@ -357,13 +361,15 @@ func collected(t *testing.T, w World) {
 	require.Greater(t, have["inc-1/a"], week)
 	require.Less(t, have["notify/young"], week)
 
-	inspect := func(name string) string {
-		var all []string
-		require.NoError(t, s.Inspect(t.Context(), name, func(b []byte) { all = append(all, string(b)) }))
-		return strings.Join(all, "\n")
+	for name, want := range map[string]blob.Inspected{
+		"inc-1/a/b": {Records: [][]byte{[]byte("names " + blob.Hash([]byte("x")))}},
+		"inc-1/a":   {Records: [][]byte{[]byte(long(1)), []byte(long(2)), []byte("3"), []byte("4"), []byte("5"), []byte("6"), []byte("7"), []byte("8"), []byte("9"), []byte("r")}, Sealed: hash},
+		"absent":    {},
+	} {
+		got, err := s.Inspect(t.Context(), name)
+		require.NoError(t, err)
+		require.Equal(t, want, got, name)
 	}
-	require.Contains(t, inspect("inc-1/a/b"), blob.Hash([]byte("x")))
-	require.Contains(t, inspect("inc-1/a"), hash, "the blob with the records before")
 
 	for name, want := range map[string]bool{"inc-1/a/b": true, "inc-1/a": false, "notify/young": false, "absent": false} {
 		got, err := s.RemoveJournal(t.Context(), name, week)

@@ -189,6 +189,9 @@ func fail(code string) []byte {
 
 func (s *S3) do(h http.Header, c Call, r *http.Request, body []byte) (int, []byte) {
 	have, there := s.objects[c.Key]
+	if c.Op == "head" && c.Key == "" { // of the bucket
+		return http.StatusOK, nil
+	}
 	switch c.Op {
 	case "put":
 		if c.Absent && there && !s.deaf {

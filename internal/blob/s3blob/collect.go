@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -126,35 +128,35 @@ func (s *Store) EachJournal(ctx context.Context, f func(name string, age time.Du
 }
 
 // Inspect implements blob.Collectable.
-func (s *Store) Inspect(ctx context.Context, name string, f func(text []byte)) error {
+func (s *Store) Inspect(ctx context.Context, name string) (blob.Inspected, error) {
 	if err := s.Ready(ctx); err != nil {
-		return err
+		return blob.Inspected{}, err
 	}
-	prefix := journalPrefix(name)
-	return s.b.list(ctx, prefix, func(o object) error {
-		term, n, late, ok := parseSegment(strings.TrimPrefix(o.key, prefix))
-		if !ok {
-			return fmt.Errorf("blob store: %s%s is not a journal's: remove it", s.b.prefix, o.key)
+	have, err := s.logs(ctx, name)
+	if err != nil {
+		return blob.Inspected{}, err
+	}
+	var out blob.Inspected
+	for _, term := range slices.Backward(have.terms) {
+		last := have.last(term)
+		if last == 0 {
+			continue
 		}
-		data, _, err := s.b.get(ctx, o.key, maxStoredSegment)
-		if errors.Is(err, errAbsent) { // let go meanwhile: what it had is in a later one
-			return nil
-		}
+		l, err := s.readLog(ctx, name, term, last)
 		if err != nil {
-			return err
+			return blob.Inspected{}, err
 		}
-		seg, err := decodeSegment(s.keys, name, term, n, late, data)
-		if err != nil {
-			return err
+		if l.start == 0 {
+			continue // closed before anything was written
 		}
-		if seg.Sealed != nil {
-			f([]byte(seg.Sealed.Hash))
+		out.Sealed = l.sealed.Hash
+		if out.Records, err = blob.AllRecords(ctx, s, name, l.sealed.Hash, l.sealed.N, l.records); err != nil {
+			return blob.Inspected{}, err
 		}
-		for _, r := range seg.records {
-			f(r)
-		}
-		return nil
-	})
+		break
+	}
+	out.Late, err = s.late(ctx, name, math.MaxUint64)
+	return out, err
 }
 
 // RemoveJournal implements blob.Collectable.

@@ -521,3 +521,26 @@ func TestASlowBucketKeepsNobodyWhoStops(t *testing.T) {
 	close(gate)
 	require.NoError(t, j.Close())
 }
+
+// TestProbeFindsWhatIsNotAllowed refuses each kind of call in turn.
+func TestProbeFindsWhatIsNotAllowed(t *testing.T) {
+	w := blobtest.NewS3(t)
+	keys := blobtest.Keys(t)
+	w.At(func() time.Time { return time.Now().Add(3 * time.Minute) })
+	skew, err := ready(t, w, keys).Probe(t.Context())
+	require.NoError(t, err)
+	require.InDelta(t, 3*time.Minute, skew, float64(30*time.Second))
+	require.Empty(t, w.Keys(probes), "nothing is left of it")
+	for _, op := range []string{"put", "get", "head", "list", "delete"} {
+		s := ready(t, w, keys)
+		w.Fail(func(c blobtest.Call) blobtest.Fault {
+			if c.Op == op && c.Key != ownerKey {
+				return blobtest.Denied
+			}
+			return blobtest.None
+		})
+		_, err := s.Probe(t.Context())
+		require.ErrorContains(t, err, "s3:DeleteObject", op)
+		w.Fail(nil)
+	}
+}

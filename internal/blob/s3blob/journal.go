@@ -271,26 +271,31 @@ func (j *handle) Late(ctx context.Context) ([][]byte, error) {
 	if j.term == 0 {
 		return nil, ctx.Err()
 	}
+	return j.s.late(ctx, j.name, j.term)
+}
+
+// late reads what holders of terms up to upTo still wrote.
+func (s *Store) late(ctx context.Context, name string, upTo uint64) ([][]byte, error) {
 	var out [][]byte
-	prefix := journalPrefix(j.name)
-	err := j.s.b.list(ctx, prefix+latePrefix, func(o object) error {
+	prefix := journalPrefix(name)
+	err := s.b.list(ctx, prefix+latePrefix, func(o object) error {
 		term, n, late, ok := parseSegment(o.key[len(prefix):])
 		if !ok || !late {
-			return &SegmentError{Name: j.name, Term: term, N: n}
+			return &SegmentError{Name: name, Term: term, N: n}
 		}
-		if term > j.term {
+		if term > upTo {
 			return nil
 		}
-		data, _, err := j.s.b.get(ctx, o.key, maxStoredSegment)
+		data, _, err := s.b.get(ctx, o.key, maxStoredSegment)
 		if err != nil {
 			return err
 		}
-		seg, err := decodeSegment(j.s.keys, j.name, term, n, true, data)
+		seg, err := decodeSegment(s.keys, name, term, n, true, data)
 		out = append(out, seg.records...)
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("journal %s: %w", j.name, err)
+		return nil, fmt.Errorf("journal %s: %w", name, err)
 	}
 	return out, nil
 }

@@ -37,7 +37,7 @@ func (s *Store) Lock(ctx context.Context, name string) (unlock func(), err error
 	return unlock, err
 }
 
-// Hold is Lock; held ends with the lock, also when it is lost.
+// Hold is Lock; held ends with the lock, also when it is lost, and not with ctx.
 func (s *Store) Hold(ctx context.Context, name string) (held context.Context, unlock func(), err error) {
 	if err := blob.CheckJournalName(name); err != nil {
 		return nil, nil, err

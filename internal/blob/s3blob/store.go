@@ -7,6 +7,7 @@
 //	<prefix>journals/<name>/late.<term>/<number>   what a holder wrote after it was fenced
 //	<prefix>locks/<name>/<holder>                  locks between processes
 //	<prefix>names/<name>                           small documents by name
+//	<prefix>probes/<random>                        of rekey doctor, gone at once
 //
 // A journal's '/' is written '~'. Everything but store.json is encrypted under the
 // codec keys, bound to its place, and checked when it is read.
