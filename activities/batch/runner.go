@@ -255,7 +255,9 @@ func (s *passing) mutate(ctx context.Context, items []activities.Request) (_ act
 		return activities.PassResult{}, err
 	}
 	defer s.shut(s.own)
-	s.intend = func(ctx context.Context, req activities.Request) error { return s.own.append(ctx, s.intent(req), false) }
+	s.intend = func(ctx context.Context, req activities.Request) error {
+		return s.own.append(ctx, s.intent(req), false)
+	}
 	out, err := s.each(ctx, items)
 	if err != nil {
 		return activities.PassResult{}, err

@@ -109,7 +109,7 @@ func Play(ctx context.Context, o Options) (Summary, error) {
 		wg.Go(func() { errs[i] = (&player{o: o, q: q, r: r, name: fmt.Sprintf("%c", 'a'+i)}).run(ctx) })
 	}
 	wg.Wait()
-	return r.summary(o.From, o.To), errors.Join(append(errs, r.close())...)
+	return r.summary(o.From, o.To), errors.Join(errors.Join(errs...), r.close())
 }
 
 // queue hands seeds out.
@@ -256,7 +256,7 @@ func play(ctx context.Context, s *drill.Session, d *scenario.Drill, p Plan, n in
 	out.WallMs, out.VirtualMs = time.Since(began).Milliseconds(), s.Now().Sub(from).Milliseconds()
 	if err != nil {
 		out.Result, out.Wrong = Broken, []string{err.Error()}
-		return out, nil
+		return out, nil //nolint:nilerr // that the story did not end is the outcome
 	}
 	out.Wrong = wronged(p, n, played, oracle, s.ID, d)
 	switch {
