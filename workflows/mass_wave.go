@@ -226,9 +226,9 @@ func (w *mass) waits() string {
 	}
 	b.WriteString(fmt.Sprintf("%d %v %d", w.st.Rounds, w.st.Granted, len(w.st.Open)))
 	if w.adopting() > 0 {
-		fmt.Fprintf(&b, "adopting %v", w.p.settled())
+		b.WriteString(fmt.Sprintf("adopting %v", w.p.settled()))
 	}
-	fmt.Fprint(&b, w.failing())
+	b.WriteString(fmt.Sprint(w.failing()))
 	return b.String()
 }
 
