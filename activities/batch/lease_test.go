@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -105,7 +106,9 @@ func (h *hanging) Issue(ctx context.Context, r activities.IssueRequest) (activit
 // TestACallUnderWayEndsWithTheLease ends the lease while a create has no answer yet.
 // The next holder knows that the first cannot be calling any more: it settles at
 // once, and exactly one key is alive.
-func TestACallUnderWayEndsWithTheLease(t *testing.T) {
+func TestACallUnderWayEndsWithTheLease(t *testing.T) { synctest.Test(t, callUnderWay) }
+
+func callUnderWay(t *testing.T) {
 	j := blobs(t)
 	h := &hanging{cloud: newCloud(), begun: make(chan struct{})}
 	first := newLease(5)

@@ -268,7 +268,7 @@ func TestTheFirstAttemptIsOutlived(t *testing.T) {
 	g.edge = nil
 	g.dead = func(string) bool { return false }
 	w, _ = g.worker("b")
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	_, err = w.Pages(activities.Issue)(ctx, p)
 	require.ErrorIs(t, err, context.DeadlineExceeded)

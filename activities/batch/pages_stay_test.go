@@ -357,7 +357,7 @@ func TestALeaseThatEndsCutsThePass(t *testing.T) {
 		_, err := old.Pages(activities.Issue)(context.Background(), p)
 		done <- err
 	}()
-	require.Eventually(t, func() bool { return n.Load() > 10 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return n.Load() > 10 }, time.Minute, time.Millisecond)
 	first.end()
 	close(block)
 	require.ErrorContains(t, <-done, "lease")

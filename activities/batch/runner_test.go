@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -189,7 +190,9 @@ func TestAnotherEpochThatMayLiveIsOutlived(t *testing.T) {
 	require.Equal(t, []string{"OLD", a.Issue.New.ID}, c.alive())
 }
 
-func TestFirstAttemptEndsWellWhileTheSecondWaits(t *testing.T) {
+func TestFirstAttemptEndsWellWhileTheSecondWaits(t *testing.T) { synctest.Test(t, firstEndsWell) }
+
+func firstEndsWell(t *testing.T) {
 	ctx := context.Background()
 	c, j := newCloud(), newMemory()
 	name := "inc-1/" + pass(activities.Issue, 1).ID
@@ -212,7 +215,8 @@ func TestFirstAttemptEndsWellWhileTheSecondWaits(t *testing.T) {
 		}
 		got <- out.Items[0]
 	}()
-	require.Eventually(t, func() bool { j.mu.Lock(); defer j.mu.Unlock(); return j.reads > 0 }, time.Second, time.Millisecond, "it has seen the intent alone")
+	synctest.Wait() // it has seen the intent alone, and waits for its end
+	require.Positive(t, j.reads)
 	require.NoError(t, log.Append(ctx, line(`"kind":"outcome","result":{"verb":"Issue","outcome":"done","issue":{"outcome":"done","new":{"key_id":"NEW1","active":true,"created":"2026-01-01T00:00:00Z"}}}`), true))
 	a := <-got
 	require.Equal(t, activities.Done, a.Outcome)

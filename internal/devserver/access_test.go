@@ -108,7 +108,7 @@ func callers(t *testing.T, s *Server, conn *grpc.ClientConn) {
 			return err
 		}},
 		{"poll", false, func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+			ctx, cancel := context.WithTimeout(ctx, 1500*time.Millisecond) // shorter than any long poll may be
 			defer cancel()
 			_, err := wf.PollActivityTaskQueue(ctx, &workflowservice.PollActivityTaskQueueRequest{Namespace: ns, TaskQueue: &taskqueuepb.TaskQueue{Name: "nobody"}})
 			if status.Code(err) == codes.FailedPrecondition {
@@ -251,7 +251,7 @@ func internalServices(t *testing.T, s *Server) {
 		for name, certificates := range map[string][]tls.Certificate{"none": nil, "foreign": foreign.client.Certificates} {
 			tc, err := tls.Dial("tcp", hosts.Self, &tls.Config{InsecureSkipVerify: true, Certificates: certificates, NextProtos: []string{"h2"}}) // #nosec G402: the attacker's view
 			if err == nil {                                                                                                                       // in TLS 1.3 the refusal comes with the first read
-				_ = tc.SetDeadline(time.Now().Add(5 * time.Second))
+				_ = tc.SetDeadline(time.Now().Add(time.Minute))
 				_, _ = tc.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))
 				_, err = tc.Read(make([]byte, 1))
 				_ = tc.Close()
@@ -289,7 +289,7 @@ func attributesInQueries(t *testing.T, c client.Client) {
 		require.Eventually(t, func() bool {
 			found, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: query})
 			return err == nil && len(found.GetExecutions()) == 1 && found.GetExecutions()[0].GetExecution().GetWorkflowId() == "with-attributes"
-		}, 5*time.Second, 20*time.Millisecond, query)
+		}, time.Minute, 20*time.Millisecond, query)
 	}
 	none, err := c.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{Query: `RekeyOpenItems > 7`})
 	require.NoError(t, err)
@@ -321,7 +321,7 @@ func attributesInQueries(t *testing.T, c client.Client) {
 // Documents the trap: an attribute that is not registered fails the workflow task with BAD_SEARCH_ATTRIBUTES, Temporal
 // retries it, and the workflow neither ends nor fails. Registering the attribute later lets it go on.
 func unregisteredAttribute(t *testing.T, c client.Client) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: "unregistered", TaskQueue: queue}, "upsert", "RekeyNobodyRegistered")
 	require.NoError(t, err)
@@ -337,7 +337,7 @@ func unregisteredAttribute(t *testing.T, c client.Client) {
 			}
 		}
 		return false
-	}, 10*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 	d, err := c.DescribeWorkflowExecution(ctx, run.GetID(), run.GetRunID())
 	require.NoError(t, err)
 	require.Equal(t, enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING, d.GetWorkflowExecutionInfo().GetStatus())

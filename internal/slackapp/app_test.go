@@ -272,7 +272,7 @@ func TestEngineDown(t *testing.T) {
 	require.NotContains(t, w.log.String(), keyID)
 
 	running(t, w.App)
-	require.Eventually(t, func() bool { p, err := w.options.Inbox.Pending(); return err == nil && len(p) == 2 }, 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { p, err := w.options.Inbox.Pending(); return err == nil && len(p) == 2 }, time.Minute, 5*time.Millisecond)
 	require.Empty(t, w.vendor.got(), "told once, not at each attempt")
 	w.set(func() { w.down = nil })
 	w.idle(t)
@@ -312,7 +312,7 @@ func TestACrashBetweenAcknowledgementAndWorkLosesNothing(t *testing.T) {
 		}
 		e.Close()
 		return true
-	}, 30*time.Second, 50*time.Millisecond, "its lock ends with it")
+	}, time.Minute, 50*time.Millisecond, "its lock ends with it")
 	require.Empty(t, w.reports())
 	w.set(func() { w.hang = nil })
 	running(t, w.start(t))

@@ -293,7 +293,7 @@ func TestAModalThatCannotBeOpenedSaysWhatToType(t *testing.T) {
 	w.vendor.down = true
 	w.vendor.mu.Unlock()
 	w.send(w.App, w.click(bob, notify.ActionDeny, notify.ButtonValue(known, "a1", wave)))
-	require.Eventually(t, func() bool { return w.vendor.count("/api/views.open") > 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return w.vendor.count("/api/views.open") > 0 }, time.Minute, time.Millisecond)
 	w.vendor.mu.Lock()
 	w.vendor.down = false
 	w.vendor.mu.Unlock()

@@ -131,6 +131,6 @@ func textOf(t *testing.T, body string) string {
 // later waits for the n-th answer at a response_url.
 func (w *world) later(t *testing.T, n int) string {
 	t.Helper()
-	require.Eventually(t, func() bool { return len(w.vendor.got()) >= n }, 20*time.Second, 5*time.Millisecond, "no answer came")
+	require.Eventually(t, func() bool { return len(w.vendor.got()) >= n }, time.Minute, 5*time.Millisecond, "no answer came")
 	return textOf(t, w.vendor.got()[n-1])
 }

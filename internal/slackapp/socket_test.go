@@ -105,7 +105,7 @@ func newSocket(t *testing.T) (*world, *hub) {
 	h := &hub{acks: map[string]int{}}
 	w.vendor.socket = h.serve
 	running(t, w.App)
-	require.Eventually(t, func() bool { return h.open() == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return h.open() == 1 }, time.Minute, time.Millisecond)
 	return w, h
 }
 
@@ -114,13 +114,13 @@ func TestSocketMode(t *testing.T) {
 	c := w.slash(alice, "report awsiam "+keyID)
 	id := h.push(t, "slash_commands", payload(t, c))
 	require.Contains(t, w.later(t, 1), "Reported")
-	require.Eventually(t, func() bool { return h.acked(id) == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return h.acked(id) == 1 }, time.Minute, time.Millisecond)
 
 	again := h.push(t, "slash_commands", payload(t, c)) // Slack sends it anew when an acknowledgement was lost
-	require.Eventually(t, func() bool { return h.acked(again) == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return h.acked(again) == 1 }, time.Minute, time.Millisecond)
 	id = h.push(t, "interactive", payload(t, w.click(bob, notify.ActionApprove, notify.ButtonValue(known, "a1", wave))))
 	require.Contains(t, w.later(t, 2), "Your vote for a1 is counted")
-	require.Eventually(t, func() bool { return h.acked(id) == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return h.acked(id) == 1 }, time.Minute, time.Millisecond)
 	require.Len(t, w.reports(), 1)
 	require.Len(t, w.decisions(), 1)
 	w.bySlack(t, w.decisions()[0], "bob")
@@ -130,7 +130,7 @@ func TestSocketMode(t *testing.T) {
 		"no user":           payload(t, w.slash(alice, "report awsiam "+keyID, func(f url.Values) { f.Del("user_id") })),
 	} {
 		id := h.push(t, "slash_commands", p)
-		require.Eventually(t, func() bool { return h.acked(id) == 1 }, 10*time.Second, time.Millisecond, name)
+		require.Eventually(t, func() bool { return h.acked(id) == 1 }, time.Minute, time.Millisecond, name)
 	}
 	require.Equal(t, int64(1), w.Refusals()["wrong-team"])
 	require.Equal(t, int64(1), w.Refusals()["malformed"])
@@ -140,11 +140,11 @@ func TestSocketMode(t *testing.T) {
 func TestSocketModeIsOpenedAgain(t *testing.T) {
 	w, h := newSocket(t)
 	h.raw(t, `{"type":"disconnect","reason":"refresh_requested","debug_info":{"host":"applink-1"}}`)
-	require.Eventually(t, func() bool { return h.open() == 2 }, 20*time.Second, time.Millisecond, "Slack refreshes its connections")
+	require.Eventually(t, func() bool { return h.open() == 2 }, time.Minute, time.Millisecond, "Slack refreshes its connections")
 	h.mu.Lock()
 	require.NoError(t, h.conns[1].Close()) // and loses some
 	h.mu.Unlock()
-	require.Eventually(t, func() bool { return h.open() == 3 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return h.open() == 3 }, time.Minute, time.Millisecond)
 	for _, text := range []string{`{"type":"a type of tomorrow"}`, `{"type":`, `[]`} {
 		h.raw(t, text)
 	}
@@ -156,7 +156,7 @@ func TestSocketModeAcknowledgesWhatIsDurableAndNotWhatIsDone(t *testing.T) {
 	w, h := newSocket(t)
 	w.set(func() { w.down = errors.New("connection refused") })
 	id := h.push(t, "slash_commands", payload(t, w.slash(alice, "report awsiam "+keyID)))
-	require.Eventually(t, func() bool { return h.acked(id) == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return h.acked(id) == 1 }, time.Minute, time.Millisecond)
 	require.Contains(t, w.later(t, 1), "kept")
 	w.set(func() { w.down = nil })
 	require.Contains(t, w.later(t, 2), "Reported")
@@ -171,6 +171,6 @@ func TestSocketModeGoesToSlackAlone(t *testing.T) {
 	w.vendor.elsewhere = elsewhere.URL
 	w.vendor.mu.Unlock()
 	running(t, w.App)
-	require.Eventually(t, func() bool { return w.vendor.count("/api/apps.connections.open") > 1 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return w.vendor.count("/api/apps.connections.open") > 1 }, time.Minute, time.Millisecond)
 	require.Empty(t, asked, "wherever apps.connections.open points")
 }

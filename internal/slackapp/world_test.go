@@ -172,7 +172,7 @@ func running(t *testing.T, a *slackapp.App) (stop func()) {
 
 func (w *world) idle(t *testing.T) {
 	t.Helper()
-	require.Eventually(t, func() bool { p, err := w.options.Inbox.Pending(); return err == nil && len(p) == 0 }, 20*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { p, err := w.options.Inbox.Pending(); return err == nil && len(p) == 0 }, time.Minute, 5*time.Millisecond)
 }
 
 // nowhere checks that a secret is in no log, no answer, no file, no request of ours.

@@ -26,7 +26,7 @@ func TestServer(t *testing.T) {
 	s.Restart(t)
 	s.Exec(t, "DROP TABLE kept")
 	s.SetHBA(t, "host all all 127.0.0.1/32 reject")
-	require.Eventually(t, func() bool { return !s.Works(t, pgtest.Superuser, s.Password) }, 10*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return !s.Works(t, pgtest.Superuser, s.Password) }, time.Minute, 50*time.Millisecond)
 }
 
 func TestServerWithTLS(t *testing.T) {

@@ -43,6 +43,7 @@ func call(t *testing.T, ctx context.Context, o httpx.Options, method, url string
 
 func TestLostAnswers(t *testing.T) {
 	open := httpx.Options{AllowPrivate: true}
+	hangs := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Id", "req-1")
 		_, _ = io.ReadAll(r.Body) // without it the server does not notice that the client is gone
@@ -62,6 +63,7 @@ func TestLostAnswers(t *testing.T) {
 			w.Header().Set("X-Id", "bad id\t")
 			w.WriteHeader(http.StatusForbidden)
 		case "/hang":
+			close(hangs)
 			<-r.Context().Done()
 		default:
 			_, _ = io.WriteString(w, `{"auth":"`+r.Header.Get("Authorization")+`"}`)
@@ -114,8 +116,8 @@ func TestLostAnswers(t *testing.T) {
 	cancel()
 	f, _, _ = call(t, ctx, open, http.MethodPost, srv.URL, wire.Creates)
 	require.Equal(t, activities.ClassTransient, f.Class, "it was never sent")
-	ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
+	ctx, cancel = context.WithCancel(t.Context())
+	go func() { <-hangs; cancel() }()
 	f, _, _ = call(t, ctx, open, http.MethodPost, srv.URL+"/hang", wire.Creates)
 	require.Equal(t, activities.ClassUnclear, f.Class)
 	require.Equal(t, "cancelled before the answer came", f.Detail)

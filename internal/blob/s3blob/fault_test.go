@@ -169,7 +169,7 @@ func TestARecordThatNobodyWaitsForIsWritten(t *testing.T) {
 	j, err := s.OpenJournal(t.Context(), "pass", 0)
 	require.NoError(t, err)
 	require.NoError(t, j.Append(t.Context(), []byte("outcome"), false))
-	require.Eventually(t, func() bool { return len(w.Keys(journals)) == 1 }, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(w.Keys(journals)) == 1 }, time.Minute, 10*time.Millisecond)
 	require.NoError(t, j.Close())
 	// And before that, where much waits.
 	j, err = s.OpenJournal(t.Context(), "pass2", 0)
@@ -201,7 +201,7 @@ func TestAppendsShareAnObject(t *testing.T) {
 			}
 		})
 	}
-	require.Eventually(t, func() bool { return len(texts(t, j)) == 32 }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(texts(t, j)) == 32 }, time.Minute, time.Millisecond)
 	close(gate)
 	wg.Wait()
 	require.LessOrEqual(t, len(w.Keys(journals)), 2, "32 durable records, at most two objects")
@@ -289,7 +289,7 @@ func TestALostLockEndsWhatItProtects(t *testing.T) {
 	w.Calls()
 	require.Eventually(t, func() bool {
 		return slices.ContainsFunc(w.Calls(), func(c blobtest.Call) bool { return c.Op == "put" })
-	}, 30*time.Second, time.Millisecond, "it is renewed")
+	}, time.Minute, time.Millisecond, "it is renewed")
 	require.NoError(t, held.Err())
 
 	// Its renewals come to nothing, and the world goes on: another takes it for dead.
