@@ -38,10 +38,9 @@ func (f *finder) broken(text string) (out [][2]int) {
 				break // a word that follows the secret
 			}
 			joined, odd = joined+next, odd+oddness(next)
-			if two := n == i+1 && len(first) >= half && len(next) >= half; !two && 3*odd < 2*len(joined) {
-				break // most of it are words
-			}
-			if f.isSecret(joined, ids, len(first)) {
+			// Of a secret that is told by its whole alone, most pieces are no words.
+			two := n == i+1 && len(first) >= half && len(next) >= half
+			if (two || 3*odd >= 2*len(joined)) && f.isSecret(joined, ids, len(first)) {
 				last = n
 			} else if last > i {
 				break
